@@ -80,7 +80,8 @@ def slow(session: nox.Session) -> None:
 def docs(session: nox.Session) -> None:
     """Build the site; warnings are errors."""
     session.install(".[docs]")
-    session.run("sphinx-build", "-W", "--keep-going", "-b", "html", "docs", "docs/_build/html", *session.posargs)
+    options = ["-j", "2", "-W", "--keep-going", "-b", "html"]
+    session.run("sphinx-build", *options, "docs", "docs/_build/html", *session.posargs)
 
 
 @nox.session
@@ -113,7 +114,7 @@ def lowest_fast(session: nox.Session) -> None:
     """Run some tests with the lowest supported versions, without PyTorch."""
     tools = [name for name in PROJECT["optional-dependencies"]["test"] if not name.startswith(("supa", "showerdata"))]
     _install_lowest(session, ".[compare,compression,hep]", *tools)
-    session.run("pytest", *(session.posargs or LOWEST_FAST))
+    session.run("pytest", "-n", "2", *(session.posargs or LOWEST_FAST))
 
 
 def _install_lowest(session: nox.Session, *requirements: str) -> None:

@@ -393,7 +393,7 @@ WAYS = {
 @pytest.mark.slow
 @pytest.mark.parametrize("options", WAYS.values(), ids=WAYS.keys())
 def test_sigkill_leaves_no_file_or_a_complete_one(tmp_path, options):
-    """A run that is killed at 12 random times and resumed writes the same bytes as an undisturbed run."""
+    """A run that is killed at 8 random times and resumed writes the same bytes as an undisturbed run."""
     if "zstd" in options:
         pytest.importorskip("hdf5plugin")
     options = [*options, "--seed", 9, "--quiet"]
@@ -405,7 +405,7 @@ def test_sigkill_leaves_no_file_or_a_complete_one(tmp_path, options):
     digest, moments = _digest(whole), random.Random(1)
     path = tmp_path / "a.h5"
     kills = 0
-    while kills < 12:
+    while kills < 8:
         process = _start(path, *options, "--resume", wait_for=None)
         try:
             process.wait(timeout=moments.uniform(0.5, 1.5 + undisturbed))

@@ -228,7 +228,7 @@ def test_an_interrupted_step_resumes_to_identical_weights(supa_mamba, monkeypatc
 
 
 def test_killed_training_resumes_to_identical_weights(supa_mamba, folder):
-    options = [*ENERGY, "--epochs", "30"]
+    options = [*ENERGY, "--epochs", "12"]
     assert supa_mamba(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")
     program = (
         "import supa_cli.training.session as s, supa_cli.training.epoch_table as p; s.SECONDS_BETWEEN_FILES = 0.0; "

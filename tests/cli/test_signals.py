@@ -160,14 +160,14 @@ def test_closed_standard_streams_are_not_reused_for_files(tmp_path):
 
 @pytest.mark.slow
 def test_signals_at_any_moment_are_quiet_and_lose_nothing(tmp_path):
-    """A run that is interrupted at 40 random times and resumed writes the same bytes as an undisturbed run."""
+    """A run that is interrupted at 25 random times and resumed writes the same bytes as an undisturbed run."""
     options = ["-n", "60000", "--seed", "9", "--keep", "complete"]
     started = time.monotonic()
     subprocess.run([*COMMAND, "generate", "whole.h5", *options], cwd=tmp_path, check=True, capture_output=True)
     undisturbed, moments = time.monotonic() - started, random.Random(1)
     digest = hashlib.sha256((tmp_path / "whole.h5").read_bytes()).hexdigest()
     path = tmp_path / "a.h5"
-    for _ in range(40):
+    for _ in range(25):
         process = subprocess.Popen(
             [*COMMAND, "generate", "a.h5", *options, "--resume"],
             cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,

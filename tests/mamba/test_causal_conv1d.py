@@ -131,6 +131,8 @@ def test_swish_is_silu(path, device):
     )
 
 
+# Triton's interpreter runs one program after the other.
+@pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_gradients_are_bitwise_reproducible(path, device):
     inputs = conv_inputs([9, 0, 7], 9, 3)
     first, second = (found(inputs, [9, 0, 7], torch.float32, device) for _ in range(2))

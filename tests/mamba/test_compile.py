@@ -38,9 +38,9 @@ def test_all_kernels_fit_into_the_gpu_with_the_least_shared_memory(root, tmp_pat
     assert written == {kernel["kernel"] for kernel in found}
 
 
-@pytest.mark.parametrize("capability", ["80", "100"])
-def test_all_kernels_fit(root, tmp_path, capability):
-    done, found = compiled(root, tmp_path, "--capabilities", capability, "--states", "16", "--dtypes", "float32")
+def test_all_kernels_fit_into_the_newest_gpu(root, tmp_path):
+    """Triton generates the code for capability 8.0 like that for 8.6, which has less shared memory."""
+    done, found = compiled(root, tmp_path, "--capabilities", "100", "--states", "16", "--dtypes", "float32")
     assert not done.returncode, done.stderr
     if "skipped" in done.stderr:
         pytest.skip(done.stderr.splitlines()[-1])

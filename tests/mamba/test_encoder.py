@@ -8,6 +8,8 @@ import torch
 from supa_mamba.encoder import EncoderConfig, ShowerEncoder, pooled
 
 LENGTHS = (7, 0, 1, 12)
+# The tests of the modules and norms run the kernels of the encoder in Triton's interpreter.
+cpu_and_gpu = pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 
 
 @pytest.fixture
@@ -24,8 +26,9 @@ def _points(rows, device):
     return torch.randn(rows, 4, generator=torch.Generator().manual_seed(2)).to(device)
 
 
+@cpu_and_gpu
 @pytest.mark.parametrize("level", ["shower", "hit"])
-def test_showers_are_encoded_independently(level, offset, device):
+def test_showers_are_encoded_independently(path, level, offset, device):
     encoder, points = _encoder(level).to(device), _points(sum(LENGTHS), device)
     together = encoder(points, offset)
     assert together.shape == ((4, 3) if level == "shower" else (20, 3))
@@ -37,7 +40,8 @@ def test_showers_are_encoded_independently(level, offset, device):
     torch.testing.assert_close(together, torch.cat(alone), rtol=1e-4, atol=1e-5)
 
 
-def test_a_hit_depends_on_all_hits_of_its_shower_and_on_no_other(offset, device):
+@cpu_and_gpu
+def test_a_hit_depends_on_all_hits_of_its_shower_and_on_no_other(path, offset, device):
     encoder = _encoder("hit").to(device)
     points = _points(sum(LENGTHS), device).requires_grad_()
     encoder(points, offset)[10].sum().backward()  # the third hit of the last shower

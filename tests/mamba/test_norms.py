@@ -236,6 +236,8 @@ def test_further_dimensions(path, device):
     assert all(torch.equal(a.flatten(0, 1), b) for a, b in zip(padded, (y, total), strict=True))
 
 
+# Triton's interpreter runs one program after the other.
+@pytest.mark.parametrize("path", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
 def test_gradients_are_bitwise_reproducible(path, device):
     for function, given in ((add_rms_norm, added(40, 9)), (alone(gated_rms_norm, groups=3), gated(40, 9))):
         first, second = (with_gradients(function, given, torch.float32, device) for _ in range(2))

@@ -66,9 +66,14 @@ def test_a_shower_does_not_depend_on_the_others(kind):
     assert not np.array_equal(whole.x[:3], other.x[:3])
 
 
-@pytest.mark.parametrize("config", ["critical", LEAKY])
-@pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer", "student"])
-def test_showers_equal_those_of_the_reference(config, kind):
+@pytest.mark.parametrize(
+    ("kind", "config"),
+    [
+        ("mamba", "critical"), ("mamba2", "critical"), ("mamba2", LEAKY), ("hybrid", LEAKY),
+        ("transformer", "critical"), ("student", LEAKY),
+    ],
+)  # fmt: skip
+def test_showers_equal_those_of_the_reference(kind, config):
     model = model_of(config, kind)
     physics = supa.PRESETS["critical"].config if config == "critical" else config
     sample = sample_showers(model, config, 7, seed=4, first=30, batch_size=3)
@@ -290,15 +295,15 @@ def on_gpu(request, monkeypatch):
 @pytest.mark.parametrize("kind", ["mamba2", "transformer"])
 def test_a_gpu_samples_the_showers_of_a_cpu_in_every_batch(on_gpu, kind):
     model = model_of(LEAKY, kind, hits=1.5, ends=-1.0, layers=1)
-    expected = sample_showers(model, LEAKY, 5, seed=4, first=30)
-    found = on_gpu(model, LEAKY, 5, seed=4, first=30, batch_size=2)
+    expected = sample_showers(model, LEAKY, 4, seed=4, first=30)
+    found = on_gpu(model, LEAKY, 4, seed=4, first=30, batch_size=2)
     np.testing.assert_array_equal(found.offset, expected.offset)
     for name in ("slice", "index", "incident_energy"):
         np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
     for name in ("x", "y", "energy", "leaked_energy"):
         np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=2e-3, atol=1e-4)
     assert found.num_hits.max() > 2
-    assert_equal(found[2:4], on_gpu(model, LEAKY, 2, seed=4, first=32, batch_size=1))
+    assert_equal(found[2:3], on_gpu(model, LEAKY, 1, seed=4, first=32, batch_size=1))
 
 
 def test_a_batch_of_4096_contains_the_showers_of_small_batches():

@@ -1,6 +1,7 @@
 """Modules have unique dotted names, imports are acyclic, and packages list their public names."""
 
 import ast
+import functools
 import importlib
 import inspect
 import sys
@@ -123,6 +124,7 @@ def _imported(name: str) -> Iterator[str]:
                 yield module
 
 
+@functools.cache
 def _source(module: str, name: str) -> str:
     """Return the module that defines the name in ``from module import name``."""
     if f"{module}.{name}" in FILES:

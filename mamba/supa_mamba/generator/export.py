@@ -131,12 +131,13 @@ def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> Non
     Example:
         >>> import supa, torch
         >>> from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator, export_generator
-        >>> showers = supa.simulate(20, "critical", seed=1)
-        >>> model = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), HitCoding.fit(showers))  # untrained
+        >>> config = supa.ShowerConfig(num_slices=8, readout_layers=((6, 7),), incident_energy="1:100")
+        >>> coding = HitCoding.fit(supa.simulate(20, config, seed=1))
+        >>> model = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), coding)  # untrained
         >>> export_generator(model, "exported")
         >>> profile = torch.export.load("exported/profile.pt2").module()
-        >>> condition = model.coding.conditions(showers.config, torch.tensor([50.0, 20.0]))
-        >>> slices = model.coding.num_slices
+        >>> condition = coding.conditions(config, torch.tensor([50.0, 20.0]))
+        >>> slices = coding.num_slices
         >>> uniform = torch.rand(2, 3, dtype=torch.float64), torch.rand(2, slices, 5, dtype=torch.float64)
         >>> deposit, count, *_ = profile(condition, *uniform)
         >>> count.shape == (2, slices)
