@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 
-from supa import Run, Showers
+from supa import Run, ShowerConfig, Showers
 from supa.checks import check_int, did_you_mean
 from supa.initial_conditions import EnergyLike
 from supa.presets import ConfigLike, as_config
@@ -149,8 +149,24 @@ def sample_stream(
         pieces = pieces_on_cpu if device == "cpu" else pieces_on_gpu
         return pieces(model, run, seed, num_showers, slots)
     proposing = new_draft(model, physics, draft)
-    length = chosen_length(model, proposing, run, slots) if draft_length is None else draft_length
+    length = measured_length(model, physics, proposing, slots) if draft_length is None else draft_length
     return speculative_pieces(model, run, seed, num_showers, slots, proposing, length)
+
+
+def measured_length(model: ShowerGenerator, config: ShowerConfig, draft: Draft, slots: int) -> int:
+    """Choose the number of drafted hits of a round by a measurement; see `chosen_length`.
+
+    Args:
+        model: The generator.
+        config: Config of the showers.
+        draft: The draft.
+        slots: Number of showers that are sampled at the same time.
+
+    Returns:
+        The number.
+    """
+    run = Run(config=config, seed=0, first=0, engine="imported", keep="all", attempts=None, model="")
+    return chosen_length(model, draft, run, slots)
 
 
 def new_draft(model: ShowerGenerator, config: ConfigLike, draft: Draft | str) -> Draft:

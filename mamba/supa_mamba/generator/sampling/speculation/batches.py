@@ -36,10 +36,20 @@ def speculative_pieces(
     """
     rounds = SpeculativeRounds(model, draft, seed, slots, length)
     queue = Queue(model, run, seed, num_showers, profile_choice(model, run.config, seed))
-    return _pieces(rounds, queue, slots)
+    return pieces_of(rounds, queue, slots)
 
 
-def _pieces(rounds: SpeculativeRounds, queue: Queue, slots: int) -> Iterator[Showers]:
+def pieces_of(rounds: SpeculativeRounds, queue: Queue, slots: int) -> Iterator[Showers]:
+    """Sample the showers of a queue.
+
+    Args:
+        rounds: Model, draft and states.
+        queue: The showers.
+        slots: Number of showers that are sampled at the same time.
+
+    Yields:
+        Blocks of showers, in order.
+    """
     try:
         with torch.no_grad():
             free, parts = np.arange(slots), list[Hits]()

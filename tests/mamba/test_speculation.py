@@ -1,0 +1,221 @@
+"""Speculative sampling: the law of the model with any draft, states after rejections, and the same showers in every
+batch."""
+
+import copy
+
+import numpy as np
+import pytest
+import torch
+from scipy.stats import ks_2samp
+from untrained import LEAKY, assert_equal, model_of
+
+import supa
+from supa_mamba import GeneratorConfig, HitCoding, Mamba2, ShowerGenerator, sample_showers
+from supa_mamba.generator.model import previous_of
+from supa_mamba.generator.sampling.sampler import model_name, new_draft
+from supa_mamba.generator.sampling.speculation import batches
+from supa_mamba.generator.sampling.speculation.drafts import ModelSteps, without_layers
+from supa_mamba.generator.sampling.speculation.hit_densities import ModelLaw, log_density, propose
+from supa_mamba.generator.sampling.speculation.length import best_length
+from supa_mamba.generator.sampling.speculation.replays import ReplayStack
+from supa_mamba.generator.sampling.speculation.rounds import SpeculativeRounds
+
+KINDS = ["mamba", "mamba2", "hybrid", "transformer"]
+
+
+@pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def device(request):
+    if request.param == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device is available; run with -m gpu on a machine with a GPU")
+    return request.param
+
+
+def draft_of(config, kind="mamba2", layers=1, **options):
+    """Return a draft that differs from the model of `model_of`."""
+    model = model_of(config, kind, layers=layers, **options)
+    torch.manual_seed(7)
+    with torch.no_grad():
+        for head in (model.energy_head, model.position_head):
+            head[2].bias.add_(0.3 * torch.randn_like(head[2].bias))
+    return model
+
+
+def sampled(model, draft, count, *, length=3, slots=64, config="critical", seed=5, first=0):
+    """Return showers, and the numbers of tested and accepted hits."""
+    run = supa.Run(
+        config=supa.presets.as_config(config), seed=seed, first=first, engine="imported", keep="all", attempts=None,
+        model=model_name(model),
+    )  # fmt: skip
+    rounds = SpeculativeRounds(model, draft, seed, slots, length)
+    queue = batches.Queue(model, run, seed, count, batches.profile_choice(model, run.config, seed))
+    showers = supa.Showers.concatenate(batches.pieces_of(rounds, queue, slots))
+    return showers, rounds.counts()
+
+
+@pytest.mark.parametrize("draft", ["model", "table"])
+def test_showers_have_the_law_of_the_model(device, draft):
+    model = model_of(LEAKY, hits=1.5, ends=-1.0, layers=1).to(device)
+    proposing = draft_of(LEAKY, hits=1.5).to(device) if draft == "model" else new_draft(model, LEAKY, "table")
+    plain = sample_showers(model, LEAKY, 1500, seed=3)
+    found, counts = sampled(model, proposing, 1500, slots=500, config=LEAKY, seed=3)
+    assert 0.2 < counts.accepted.sum() / counts.tested.sum() < 0.95
+    # What is sampled before the hits is the same, so the numbers of hits of all slices are.
+    for name in ("offset", "slice", "incident_energy", "leaked_energy"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(plain, name))
+
+    def observed(showers):
+        batch = model.coding.encode(showers)
+        previous = previous_of(batch)
+        goes_on, later = batch.left > 1, batch.number > 0
+        away = (batch.position - previous.position)[later]
+        return {
+            "energy": batch.energy_logit[goes_on], "energy after energy": (batch.energy_logit - previous.energy_logit)
+            [goes_on & later], "x": batch.position[:, 0], "y": batch.position[:, 1], "distance": away.norm(dim=1),
+            "x with energy": (batch.position[:, 0] * batch.energy_logit)[goes_on],
+        }  # fmt: skip
+
+    one, other = observed(plain), observed(found)
+    for name in one:
+        assert ks_2samp(one[name].numpy(), other[name].numpy()).pvalue > 1e-3, name
+    # The test can fail: the draft has another law.
+    if draft == "model":
+        drafted = observed(sample_showers(proposing, LEAKY, 1500, seed=3))
+        assert min(ks_2samp(one[name].numpy(), drafted[name].numpy()).pvalue for name in one) < 1e-6
+
+
+def test_the_share_of_accepted_hits_is_that_of_the_densities():
+    model, draft = model_of(LEAKY, hits=1.5, ends=-1.0, layers=1), draft_of(LEAKY, hits=1.5)
+    showers, counts = sampled(model, draft, 1000, length=1, slots=500, config=LEAKY)
+    seen = counts.accepted[0] / counts.tested[0]
+    batch = model.coding.encode(showers)
+    assert counts.tested[0] == len(batch.slice)  # each hit is drafted once
+    before = previous_of(batch)
+    rest = (before.remaining.double().exp() * 2.0**40).round().long().maximum(before.left)
+    with torch.no_grad():
+        of_model, of_draft = (
+            each.add_features(each.hidden(before, batch.offset), before) for each in (model, draft)
+        )
+        uniform = torch.rand(len(rest), 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
+        hits, density = propose(ModelLaw(draft), of_draft, before, rest, uniform)
+        ratio = (log_density(ModelLaw(model), of_model, before, hits) - density).exp().clamp(max=1)
+    error = np.sqrt((float(ratio.var()) + seen * (1 - seen)) / len(ratio))
+    assert abs(seen - float(ratio.mean())) < 4 * error
+    assert 0.2 < seen < 0.9
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_model_that_drafts_for_itself_is_always_right(device, kind):
+    model = model_of(LEAKY, kind, hits=1.5, ends=-1.0).to(device)
+    showers, counts = sampled(model, model, 30, slots=16, config=LEAKY)
+    assert counts.tested.min() > 5
+    assert counts.accepted.sum() >= counts.tested.sum() - (device == "cuda")  # rounding
+    assert counts.accepted.sum() <= len(showers.x)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_broken", [False, True])
+def test_states_after_random_rejections_are_those_of_a_plain_pass(device, kind, is_broken):
+    model = model_of("critical", kind).to(device)
+    stack, generator, slots, inputs = model.stack, torch.Generator().manual_seed(1), 3, 4
+    replays = ReplayStack(stack, slots, inputs, 200)
+    accepted, worst = torch.zeros(slots, dtype=torch.int64, device=device), 0.0
+    history = [torch.zeros(0, 32, device=device) for _ in range(slots)]
+    with torch.no_grad():
+        for turn in range(40):
+            if turn == 20:  # a sequence leaves, and another one enters
+                replays.clear(torch.tensor([1], device=device))
+                accepted[1], history[1] = 0, history[1][:0]
+            x = torch.randn(slots, inputs, 32, generator=generator).to(device)
+            broken = (accepted - 1).clamp(min=0) if is_broken and turn == 30 else accepted
+            found = replays.score(x, broken)
+            for s in range(slots):
+                rows = torch.cat([history[s], x[s]])
+                expected = stack(rows, torch.tensor([0, len(rows)], device=device))[-inputs:]
+                worst = max(worst, float((found[s] - expected).abs().max()))
+            accepted = torch.randint(0, inputs + 1, (slots,), generator=generator).to(device)
+            history = [torch.cat([history[s], x[s, : accepted[s]]]) for s in range(slots)]
+    assert (worst > 1e-2) if is_broken else (worst < 1e-4)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_the_states_of_a_draft_return_to_the_kept_step(device, kind):
+    model = model_of("critical", kind).to(device)
+    showers = supa.simulate(40, "critical", seed=1)
+    batch = model.coding.encode(showers[np.argsort(showers.num_hits)[-3:]])
+    batch = type(batch)(*(column.to(device) for column in batch))
+    before, first = previous_of(batch), batch.offset[:-1]
+    steps, kept = ModelSteps(model, 3, 4, 200), torch.zeros(3, dtype=torch.int64, device=device)
+    place, generator = torch.zeros_like(kept), torch.Generator().manual_seed(1)
+    with torch.no_grad():
+        expected = model.add_features(model.hidden(before, batch.offset), before)
+        while int((place + 4 - batch.offset.diff()).max()) < 0:
+            steps.begin(kept)
+            for step in range(4):
+                rows = first + place + step
+                found = steps.known(step, type(before)(*(column[rows] for column in before)))
+                torch.testing.assert_close(found, expected[rows], rtol=1e-4, atol=1e-4)
+            kept = torch.randint(0, 5, (3,), generator=generator).to(device)
+            place = place + kept
+    assert int(place.min()) > 10
+
+
+@pytest.mark.parametrize(("kind", "draft_kind"), [("hybrid", "mamba2"), ("mamba", "transformer")])
+def test_a_shower_does_not_depend_on_the_others_or_on_the_length_of_the_draft(device, kind, draft_kind):
+    model = model_of(LEAKY, kind, hits=2.0).to(device)
+    draft = draft_of(LEAKY, draft_kind, hits=2.0).to(device)
+    whole, _ = sampled(model, draft, 30, slots=30, length=4, config=LEAKY, first=100)
+    assert whole.num_hits.max() > 5
+    for options in ({"slots": 7, "length": 4}, {"slots": 30, "length": 1}):
+        assert_equal(whole, sampled(model, draft, 30, config=LEAKY, first=100, **options)[0])
+    assert_equal(whole[20:], sampled(model, draft, 10, slots=3, length=2, config=LEAKY, first=120)[0])
+
+
+def test_the_default_length_is_measured(monkeypatch):
+    lengths = []
+    pieces = batches.speculative_pieces
+    monkeypatch.setattr(
+        "supa_mamba.generator.sampling.sampler.speculative_pieces",
+        lambda *given: lengths.append(given[-1]) or pieces(*given),
+    )
+    model = model_of(LEAKY, hits=1.5, layers=1)
+    draft = draft_of(LEAKY, hits=1.5)
+    found = sample_showers(model, LEAKY, 5, seed=5, draft=draft)
+    assert 1 <= lengths[0] <= 8
+    assert_equal(found, sample_showers(model, LEAKY, 5, seed=5, draft=draft, draft_length=2))
+
+
+def test_the_best_length_has_the_most_hits_per_time():
+    assert best_length(np.full(8, 0.99), short=1.0, long=1.5) == 8
+    assert best_length(np.zeros(8), short=1.0, long=1.5) == 1
+    share, taken = np.full(8, 0.7), 1 + 0.2 * np.arange(8)
+    hits = np.array([(0.7 ** np.arange(k)).sum() for k in range(1, 9)])
+    assert best_length(share, short=taken[0], long=taken[-1]) == np.argmax(hits / taken) + 1 == 4
+
+
+def test_skipped_layers_share_their_weights():
+    model = model_of(LEAKY, hits=1.5)
+    draft = new_draft(model, LEAKY, "skip-layers")
+    assert len(draft.stack.layers) == 2
+    assert len(model.stack.layers) == 4
+    mine = {weights.data_ptr() for weights in model.parameters()}
+    assert {weights.data_ptr() for weights in draft.parameters()} < mine
+    assert isinstance(without_layers(model, [1]).stack.layers[0].mixer, Mamba2)
+
+
+def test_drafts_that_do_not_fit_are_refused():
+    model = model_of(LEAKY, layers=1)
+    of_another_detector = model_of("critical", layers=1)
+    with pytest.raises(ValueError, match="a draft must know the same detector, so train it on the showers of the mode"):
+        sample_showers(model, LEAKY, 3, seed=1, draft=of_another_detector)
+    coding = HitCoding.fit(supa.simulate(70, LEAKY, seed=9))
+    other = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), coding)
+    with pytest.raises(ValueError, match=r"draft: its coding of hits differs .* position_scale.*; train it on the same"):
+        sample_showers(model, LEAKY, 3, seed=1, draft=other)
+    with pytest.raises(ValueError, match="draft: the model has one layer, so none can be skipped; use the draft table"):
+        sample_showers(model, LEAKY, 3, seed=1, draft="skip-layers")
+    with pytest.raises(ValueError, match=r"draft: 'tabel' was given, but it must be .* Did you mean 'table'"):
+        sample_showers(model, LEAKY, 3, seed=1, draft="tabel")
+    with pytest.raises(ValueError, match="draft_length: it was given without a draft"):
+        sample_showers(model, LEAKY, 3, seed=1, draft_length=3)
+    with pytest.raises(ValueError, match="draft_length: 65 was given"):
+        sample_showers(model, LEAKY, 3, seed=1, draft=copy.deepcopy(model), draft_length=65)
