@@ -46,7 +46,7 @@ def sampled(model, draft, count, *, length=3, slots=64, config="critical", seed=
         config=supa.presets.as_config(config), seed=seed, first=first, engine="imported", keep="all", attempts=None,
         model=model_name(model),
     )  # fmt: skip
-    rounds = SpeculativeRounds(model, draft, seed, slots, length)
+    rounds = batches.new_rounds(model, draft, seed, slots, length)
     queue = batches.Queue(model, run, seed, count, batches.profile_choice(model, run.config, seed))
     showers = supa.Showers.concatenate(batches.pieces_of(rounds, queue, slots))
     return showers, rounds.counts()

@@ -12,6 +12,7 @@ from supa_mamba.generator.sampling.cpu_batches import ProfileChoice, Queue
 from supa_mamba.generator.sampling.gpu_profiles import GpuProfileSampler
 from supa_mamba.generator.sampling.profiles import Profiles, ProfileSampler
 from supa_mamba.generator.sampling.rows import Hits, Rows
+from supa_mamba.generator.sampling.speculation.cpu_rounds import CpuRounds
 from supa_mamba.generator.sampling.speculation.drafts import Draft
 from supa_mamba.generator.sampling.speculation.rounds import SpeculativeRounds
 from supa_mamba.ops.backend import is_cuda
@@ -34,12 +35,31 @@ def speculative_pieces(
     Returns:
         Iterator over blocks of showers, in order.
     """
-    rounds = SpeculativeRounds(model, draft, seed, slots, length)
+    rounds = new_rounds(model, draft, seed, slots, length)
     queue = Queue(model, run, seed, num_showers, profile_choice(model, run.config, seed))
     return pieces_of(rounds, queue, slots)
 
 
-def pieces_of(rounds: SpeculativeRounds, queue: Queue, slots: int) -> Iterator[Showers]:
+def new_rounds(
+    model: ShowerGenerator, draft: Draft, seed: int, slots: int, length: int
+) -> CpuRounds | SpeculativeRounds:
+    """Return the rounds for the device of a model.
+
+    Args:
+        model: The generator.
+        draft: The draft.
+        seed: Random seed.
+        slots: Number of showers that are sampled at the same time.
+        length: Number of drafted hits of a round.
+
+    Returns:
+        Rounds in compiled loops on a CPU, and in operations of PyTorch on a GPU.
+    """
+    kind = SpeculativeRounds if is_cuda(model.inputs.weight) else CpuRounds
+    return kind(model, draft, seed, slots, length)
+
+
+def pieces_of(rounds: CpuRounds | SpeculativeRounds, queue: Queue, slots: int) -> Iterator[Showers]:
     """Sample the showers of a queue.
 
     Args:

@@ -8,9 +8,9 @@ from supa import Run
 from supa.arrays import FloatArray
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sampling.cpu_batches import Queue
-from supa_mamba.generator.sampling.speculation.batches import profile_choice
+from supa_mamba.generator.sampling.speculation.batches import new_rounds, profile_choice
 from supa_mamba.generator.sampling.speculation.drafts import Draft
-from supa_mamba.generator.sampling.speculation.rounds import Counts, SpeculativeRounds
+from supa_mamba.generator.sampling.speculation.rounds import Counts
 
 MOST_DRAFTED = 64
 """Largest number of drafted hits of a round."""
@@ -86,7 +86,7 @@ def best_length(share: FloatArray, short: float, long: float) -> int:
 
 def _measured(model: ShowerGenerator, draft: Draft, run: Run, slots: int, length: int) -> tuple[Counts, float]:
     """Return the counts of some rounds, and the mean time of a round."""
-    rounds = SpeculativeRounds(model, draft, _SEED, slots, length)
+    rounds = new_rounds(model, draft, _SEED, slots, length)
     queue = Queue(model, run, _SEED, 2 * slots, profile_choice(model, run.config, _SEED))
     taken = 0.0
     rows = queue.take(np.arange(slots))

@@ -14,10 +14,8 @@ COMPONENTS, PLANE, RINGS = 4, 6, 4
 """Numbers of components of the mixtures of a table."""
 
 _STEPS, _ROWS, _RATE = 250, 2048, 0.1
-_ENERGY_BINS = 4
-"""Bins of the share of the energy that a hit has taken, on which the position depends."""
-
-_BIN_WIDTH = 1.0
+_BIN_EDGES = (-1.0, 0.0, 1.0)
+"""Edges of bins of the share of the energy that a hit has taken, on which the position depends."""
 
 
 class DraftTable:
@@ -78,7 +76,7 @@ class DraftTable:
     def _fitted(cls, batch: HitBatch) -> "DraftTable":
         slices, generator = batch.count.shape[1], torch.Generator().manual_seed(0)
         energy = _spread(2 * slices, 3 * COMPONENTS, COMPONENTS, generator)
-        position = _spread(2 * _ENERGY_BINS * slices, 7 * PLANE + 5 * RINGS, PLANE, generator)
+        position = _spread(2 * (len(_BIN_EDGES) + 1) * slices, 7 * PLANE + 5 * RINGS, PLANE, generator)
         position[:, 7 * PLANE + RINGS : 7 * PLANE + 3 * RINGS] -= 2.0  # as in `ShowerGenerator`
         table = cls(energy.requires_grad_(), position.requires_grad_())
         law, previous = TableLaw(table), previous_of(batch)
@@ -135,8 +133,21 @@ class TableLaw:
             (M, 7 K + 5 J) parameters.
         """
         share = chosen[:, 0] + known[:, 1].float()
-        place = ((share / _BIN_WIDTH).floor().long() + _ENERGY_BINS // 2).clamp(0, _ENERGY_BINS - 1)
-        return self._table.position[known[:, 0].long() * _ENERGY_BINS + place]
+        return self._table.position[energy_bin(known[:, 0].long(), share)]
+
+
+def energy_bin(row: Any, share: Any) -> Any:
+    """Return the row of a table for the position.
+
+    Args:
+        row: (M,) int64 row of the table for the energy, as a tensor or an array.
+        share: (M,) energy logit, with the logarithm of the number of later hits added.
+
+    Returns:
+        (M,) int64 row.
+    """
+    place = sum((share >= edge) + 0 * row for edge in _BIN_EDGES)
+    return row * (len(_BIN_EDGES) + 1) + place
 
 
 def _spread(rows: int, features: int, components: int, generator: Any) -> Tensor:
