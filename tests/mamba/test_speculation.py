@@ -12,19 +12,22 @@ from untrained import LEAKY, assert_equal, model_of
 import supa
 from supa_mamba import GeneratorConfig, HitCoding, Mamba2, ShowerGenerator, sample_showers
 from supa_mamba.generator.model import previous_of
+from supa_mamba.generator.sampling.cpu_stack import CpuStack
 from supa_mamba.generator.sampling.sampler import model_name, new_draft
 from supa_mamba.generator.sampling.speculation import batches
 from supa_mamba.generator.sampling.speculation.drafts import ModelSteps, without_layers
 from supa_mamba.generator.sampling.speculation.hit_densities import ModelLaw, log_density, propose
 from supa_mamba.generator.sampling.speculation.length import best_length
-from supa_mamba.generator.sampling.speculation.replays import ReplayStack
-from supa_mamba.generator.sampling.speculation.rounds import SpeculativeRounds
+from supa_mamba.generator.sampling.speculation.replays import ReplayStack, stack_state
+from supa_mamba.generator.sampling.speculation.rounds import SpeculativeRounds, random_numbers
+from supa_mamba.generator.sampling.uniforms import hit_uniforms, trial_uniforms
+from supa_mamba.modules.states import clear_slots
 
 KINDS = ["mamba", "mamba2", "hybrid", "transformer"]
 
 
 @pytest.fixture(params=["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def device(request):
+def place(request):
     if request.param == "cuda" and not torch.cuda.is_available():
         pytest.skip("no CUDA device is available; run with -m gpu on a machine with a GPU")
     return request.param
@@ -53,9 +56,9 @@ def sampled(model, draft, count, *, length=3, slots=64, config="critical", seed=
 
 
 @pytest.mark.parametrize("draft", ["model", "table"])
-def test_showers_have_the_law_of_the_model(device, draft):
-    model = model_of(LEAKY, hits=1.5, ends=-1.0, layers=1).to(device)
-    proposing = draft_of(LEAKY, hits=1.5).to(device) if draft == "model" else new_draft(model, LEAKY, "table")
+def test_showers_have_the_law_of_the_model(place, draft):
+    model = model_of(LEAKY, hits=1.5, ends=-1.0, layers=1).to(place)
+    proposing = draft_of(LEAKY, hits=1.5).to(place) if draft == "model" else new_draft(model, LEAKY, "table")
     plain = sample_showers(model, LEAKY, 1500, seed=3)
     found, counts = sampled(model, proposing, 1500, slots=500, config=LEAKY, seed=3)
     assert 0.2 < counts.accepted.sum() / counts.tested.sum() < 0.95
@@ -104,70 +107,106 @@ def test_the_share_of_accepted_hits_is_that_of_the_densities():
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_model_that_drafts_for_itself_is_always_right(device, kind):
-    model = model_of(LEAKY, kind, hits=1.5, ends=-1.0).to(device)
+def test_a_model_that_drafts_for_itself_is_always_right(place, kind):
+    model = model_of(LEAKY, kind, hits=1.5, ends=-1.0).to(place)
     showers, counts = sampled(model, model, 30, slots=16, config=LEAKY)
     assert counts.tested.min() > 5
-    assert counts.accepted.sum() >= counts.tested.sum() - (device == "cuda")  # rounding
+    assert counts.accepted.sum() >= counts.tested.sum() - (place == "cuda")  # rounding
     assert counts.accepted.sum() <= len(showers.x)
 
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("is_broken", [False, True])
-def test_states_after_random_rejections_are_those_of_a_plain_pass(device, kind, is_broken):
-    model = model_of("critical", kind).to(device)
+def test_states_after_random_rejections_are_those_of_a_plain_pass(place, kind, is_broken):
+    model = model_of("critical", kind).to(place)
     stack, generator, slots, inputs = model.stack, torch.Generator().manual_seed(1), 3, 4
     replays = ReplayStack(stack, slots, inputs, 200)
-    accepted, worst = torch.zeros(slots, dtype=torch.int64, device=device), 0.0
-    history = [torch.zeros(0, 32, device=device) for _ in range(slots)]
+    in_loops = stack_state(stack, slots, 200) if place == "cpu" else None
+    loops = None if in_loops is None else CpuStack(stack, in_loops, inputs)
+    accepted, worst = torch.zeros(slots, dtype=torch.int64, device=place), 0.0
+    history = [torch.zeros(0, 32, device=place) for _ in range(slots)]
     with torch.no_grad():
         for turn in range(40):
             if turn == 20:  # a sequence leaves, and another one enters
-                replays.clear(torch.tensor([1], device=device))
+                replays.clear(torch.tensor([1], device=place))
+                if in_loops is not None:
+                    clear_slots(in_loops, torch.tensor([1]))
                 accepted[1], history[1] = 0, history[1][:0]
-            x = torch.randn(slots, inputs, 32, generator=generator).to(device)
+            x = torch.randn(slots, inputs, 32, generator=generator).to(place)
             broken = (accepted - 1).clamp(min=0) if is_broken and turn == 30 else accepted
             found = replays.score(x, broken)
-            for s in range(slots):
-                rows = torch.cat([history[s], x[s]])
-                expected = stack(rows, torch.tensor([0, len(rows)], device=device))[-inputs:]
-                worst = max(worst, float((found[s] - expected).abs().max()))
-            accepted = torch.randint(0, inputs + 1, (slots,), generator=generator).to(device)
+            if loops is not None:
+                rows = loops.score(x.flatten(0, 1).numpy().copy(), np.arange(slots), broken.numpy())
+                torch.testing.assert_close(torch.from_numpy(rows).view_as(found), found, rtol=1e-4, atol=1e-5)
+            lengths = torch.tensor([0, *(len(history[s]) + inputs for s in range(slots))], device=place)
+            offset = lengths.cumsum(0)
+            expected = stack(torch.cat([torch.cat([history[s], x[s]]) for s in range(slots)]), offset)
+            last = offset[1:, None] - inputs + torch.arange(inputs, device=place)
+            worst = max(worst, float((found - expected[last]).abs().max()))
+            accepted = torch.randint(0, inputs + 1, (slots,), generator=generator).to(place)
             history = [torch.cat([history[s], x[s, : accepted[s]]]) for s in range(slots)]
     assert (worst > 1e-2) if is_broken else (worst < 1e-4)
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_states_of_a_draft_return_to_the_kept_step(device, kind):
-    model = model_of("critical", kind).to(device)
+def test_the_states_of_a_draft_return_to_the_kept_step(place, kind):
+    model = model_of("critical", kind).to(place)
     showers = supa.simulate(40, "critical", seed=1)
     batch = model.coding.encode(showers[np.argsort(showers.num_hits)[-3:]])
-    batch = type(batch)(*(column.to(device) for column in batch))
+    batch = type(batch)(*(column.to(place) for column in batch))
     before, first = previous_of(batch), batch.offset[:-1]
-    steps, kept = ModelSteps(model, 3, 4, 200), torch.zeros(3, dtype=torch.int64, device=device)
-    place, generator = torch.zeros_like(kept), torch.Generator().manual_seed(1)
+    steps, kept = ModelSteps(model, 3, 4, 200), torch.zeros(3, dtype=torch.int64, device=place)
+    at, generator = torch.zeros_like(kept), torch.Generator().manual_seed(1)
     with torch.no_grad():
         expected = model.add_features(model.hidden(before, batch.offset), before)
-        while int((place + 4 - batch.offset.diff()).max()) < 0:
+        while int((at + 4 - batch.offset.diff()).max()) < 0:
             steps.begin(kept)
             for step in range(4):
-                rows = first + place + step
+                rows = first + at + step
                 found = steps.known(step, type(before)(*(column[rows] for column in before)))
                 torch.testing.assert_close(found, expected[rows], rtol=1e-4, atol=1e-4)
-            kept = torch.randint(0, 5, (3,), generator=generator).to(device)
-            place = place + kept
-    assert int(place.min()) > 10
+            kept = torch.randint(0, 5, (3,), generator=generator).to(place)
+            at = at + kept
+    assert int(at.min()) > 10
 
 
 @pytest.mark.parametrize(("kind", "draft_kind"), [("hybrid", "mamba2"), ("mamba", "transformer")])
-def test_a_shower_does_not_depend_on_the_others_or_on_the_length_of_the_draft(device, kind, draft_kind):
-    model = model_of(LEAKY, kind, hits=2.0).to(device)
-    draft = draft_of(LEAKY, draft_kind, hits=2.0).to(device)
+def test_a_shower_does_not_depend_on_the_others_or_on_the_length_of_the_draft(place, kind, draft_kind):
+    model = model_of(LEAKY, kind, hits=2.0).to(place)
+    draft = draft_of(LEAKY, draft_kind, hits=2.0).to(place)
     whole, _ = sampled(model, draft, 30, slots=30, length=4, config=LEAKY, first=100)
     assert whole.num_hits.max() > 5
     for options in ({"slots": 7, "length": 4}, {"slots": 30, "length": 1}):
         assert_equal(whole, sampled(model, draft, 30, config=LEAKY, first=100, **options)[0])
     assert_equal(whole[20:], sampled(model, draft, 10, slots=3, length=2, config=LEAKY, first=120)[0])
+
+
+@pytest.mark.parametrize(("kind", "draft"), [("hybrid", "transformer"), ("mamba", "table")])
+def test_compiled_loops_sample_the_showers_of_pytorch(monkeypatch, kind, draft):
+    model = model_of(LEAKY, kind, hits=1.5, ends=-1.0)
+    proposing = new_draft(model, LEAKY, "table") if draft == "table" else draft_of(LEAKY, draft, hits=1.5)
+    found, counts = sampled(model, proposing, 25, slots=9, config=LEAKY)
+    monkeypatch.setattr(batches, "new_rounds", SpeculativeRounds)
+    expected, others = sampled(model, proposing, 25, slots=9, config=LEAKY)
+    assert counts.tested.tolist() == others.tested.tolist()
+    assert counts.accepted.tolist() == others.accepted.tolist()
+    assert 0 < counts.accepted.sum() < counts.tested.sum()
+    for name in ("offset", "slice", "index"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(expected, name))
+    for name in ("x", "y", "energy"):
+        np.testing.assert_allclose(getattr(found, name), getattr(expected, name), rtol=2e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("path", ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)], indirect=True)
+def test_random_numbers_of_trials_are_the_same_on_every_device(path, device):
+    index, number = np.repeat(np.arange(20) + 2**40, 30), np.tile(np.arange(30), 20)
+    trial = np.arange(600) % 7
+    expected = trial_uniforms(2**64 - 5, index, number, trial)
+    bits = np.array([2**64 - 5], np.uint64).view(np.int64)
+    given = (torch.from_numpy(x).to(device) for x in (bits, index, number, trial))
+    assert torch.equal(random_numbers(*given).cpu(), torch.from_numpy(expected))
+    others = hit_uniforms(2**64 - 5, index, number)
+    assert len(np.unique(np.concatenate([expected.ravel(), others.ravel()]))) > 600 * 11 - 5
 
 
 def test_the_default_length_is_measured(monkeypatch):
@@ -207,10 +246,13 @@ def test_drafts_that_do_not_fit_are_refused():
     of_another_detector = model_of("critical", layers=1)
     with pytest.raises(ValueError, match="a draft must know the same detector, so train it on the showers of the mode"):
         sample_showers(model, LEAKY, 3, seed=1, draft=of_another_detector)
-    coding = HitCoding.fit(supa.simulate(70, LEAKY, seed=9))
-    other = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), coding)
-    with pytest.raises(ValueError, match=r"draft: its coding of hits differs .* position_scale.*; train it on the same"):
-        sample_showers(model, LEAKY, 3, seed=1, draft=other)
+    for changes, message in (
+        ({"position_scale": 1.2 * model.coding.position_scale}, "draft: its units of positions and conditions differ"),
+        ({"conditions": HitCoding.fit(supa.simulate(9, LEAKY, seed=1), ["split_late"]).conditions}, "its conditions"),
+    ):
+        other = ShowerGenerator(GeneratorConfig(d_model=32, n_layer=1), model.coding.replace(**changes))
+        with pytest.raises(ValueError, match=f"{message}.*; train it on the same showers as the model, or use"):
+            sample_showers(model, LEAKY, 3, seed=1, draft=other)
     with pytest.raises(ValueError, match="draft: the model has one layer, so none can be skipped; use the draft table"):
         sample_showers(model, LEAKY, 3, seed=1, draft="skip-layers")
     with pytest.raises(ValueError, match=r"draft: 'tabel' was given, but it must be .* Did you mean 'table'"):

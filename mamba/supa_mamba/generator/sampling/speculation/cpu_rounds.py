@@ -22,7 +22,7 @@ from supa_mamba.generator.sampling.uniforms import PER_HIT, TRIAL_BITS, trial_un
 from supa_mamba.modules.states import AttentionState, MambaState, StackState, clear_slots
 from supa_mamba.ops.compiled import run_in_threads
 
-_TRIALS = 4
+_TRIALS = 2
 """Trials of a rejected hit that are computed together."""
 
 _KEPT = ("slice", "left", "rest", "number", "number_in_slice", "position", "energy_logit", "distance", "sums")

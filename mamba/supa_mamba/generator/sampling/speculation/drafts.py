@@ -1,11 +1,13 @@
 """Drafts of hits: a smaller generator, the model without some of its layers, or a table."""
 
 import copy
-from typing import Any, Protocol, cast
+from typing import Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
+from supa import ShowerConfig
+from supa_mamba.generator.conditions import ShowerConditions
 from supa_mamba.generator.hits import HitBatch
 from supa_mamba.generator.model import Previous, ShowerGenerator
 from supa_mamba.generator.sampling.speculation.hit_densities import HitLaw, ModelLaw
@@ -17,6 +19,9 @@ from supa_mamba.ops.row_linear.function import row_linear
 
 DRAFTS = ("skip-layers", "table")
 """Names of drafts that are made from the model."""
+
+_MOST_DIFFERENCE = 0.1
+"""Largest difference between the units of a draft and those of the model."""
 
 Draft = ShowerGenerator | DraftTable
 """What proposes hits: a generator with the coding of the model, or a table."""
@@ -173,28 +178,38 @@ def in_float32(model: ShowerGenerator, device: torch.device) -> ShowerGenerator:
     return copy.deepcopy(model).float().to(device)
 
 
-def check_draft(model: ShowerGenerator, draft: Any) -> None:
+def check_draft(model: ShowerGenerator, draft: ShowerGenerator) -> None:
     """Check that a generator can propose hits for another one.
+
+    The draft works in the units of the model. Its own units may differ a little, because they were fitted to other
+    showers: this makes it a slightly worse draft, but does not change the law of the samples.
 
     Args:
         model: The generator.
         draft: The draft.
 
     Raises:
-        ValueError: If the hits of the draft have another coding.
+        ValueError: If the draft knows another detector or other conditions, or its units differ by more than a tenth.
     """
-    mine, others = model.coding.to_dict(), draft.coding.to_dict()
-    different = [name for name in mine if mine[name] != others[name]]
-    if "slices" in different:
+    mine, others = model.coding, draft.coding
+    if mine.slices != others.slices:
         raise ValueError(
-            f"draft: it was trained on showers with {len(draft.coding.slices)} slices, but those of the model have "
-            f"{len(model.coding.slices)}; a draft must know the same detector, so train it on the showers of the model."
+            f"draft: it was trained on showers with {len(others.slices)} slices, but those of the model have "
+            f"{len(mine.slices)}; a draft must know the same detector, so train it on the showers of the model."
         )
-    if different:
-        raise ValueError(
-            f"draft: its coding of hits differs from that of the model in {', '.join(different)}; train it on the same "
-            "showers and with the same conditions as the model, or use the draft table or skip-layers."
-        )
+    advice = "train it on the same showers as the model, or use the draft table or skip-layers."
+    one, other = mine.conditions, others.conditions
+    if (one.fields, _without_energies(one)) != (other.fields, _without_energies(other)):
+        raise ValueError(f"draft: its conditions or configs differ from those of the model; {advice}")
+    scale = mine.position_scale
+    pairs = [(scale, others.position_scale, scale), *zip(one.deviations, other.deviations, one.deviations, strict=True)]
+    pairs += zip(one.means, other.means, one.deviations, strict=True)
+    if any(abs(a - b) > _MOST_DIFFERENCE * unit for a, b, unit in pairs):
+        raise ValueError(f"draft: its units of positions and conditions differ from those of the model; {advice}")
+
+
+def _without_energies(conditions: ShowerConditions) -> list[ShowerConfig]:
+    return [config.replace(incident_energy=1.0) for config in conditions.configs]
 
 
 @torch.no_grad()

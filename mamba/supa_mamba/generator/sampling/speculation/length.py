@@ -1,5 +1,6 @@
 """Choice of the number of drafted hits of a round, from measured acceptance and costs."""
 
+import math
 import time
 
 import numpy as np
@@ -66,8 +67,8 @@ def best_length(share: FloatArray, short: float, long: float) -> int:
 
     Args:
         share: (K,) shares of accepted hits.
-        short: Time of a round with one drafted hit.
-        long: Time of a round with K drafted hits.
+        short: Time of a round with one drafted hit, or NaN if it is unknown.
+        long: Time of a round with K drafted hits, or NaN if it is unknown.
 
     Returns:
         The number, from 1 to K.
@@ -79,6 +80,8 @@ def best_length(share: FloatArray, short: float, long: float) -> int:
         (8, 1)
     """
     length = len(share)
+    if not math.isfinite(short + long):  # all showers ended before
+        return length
     hits = np.cumsum(np.concatenate([[1.0], np.cumprod(share)[:-1]]))
     taken = np.interp(np.arange(1, length + 1), [1, length], [short, long])
     return int(np.argmax(hits / taken)) + 1
@@ -88,14 +91,17 @@ def _measured(model: ShowerGenerator, draft: Draft, run: Run, slots: int, length
     """Return the counts of some rounds, and the mean time of a round."""
     rounds = new_rounds(model, draft, _SEED, slots, length)
     queue = Queue(model, run, _SEED, 2 * slots, profile_choice(model, run.config, _SEED))
-    taken = 0.0
+    taken, timed = 0.0, 0
     rows = queue.take(np.arange(slots))
     rounds.enter(rows)
     for number in range(_WARM_UP + _ROUNDS):
+        if not len(rows.shower):
+            break
         start = time.perf_counter()
         _, is_done = rounds.step(rows)
-        taken += time.perf_counter() - start if number >= _WARM_UP else 0.0
+        if number >= _WARM_UP:
+            taken, timed = taken + time.perf_counter() - start, timed + 1
         rows = rows.selected(~is_done)
     counts = rounds.counts()
     rounds.close()
-    return counts, taken / _ROUNDS
+    return counts, taken / timed if timed else math.nan

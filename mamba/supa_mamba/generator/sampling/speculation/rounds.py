@@ -230,18 +230,34 @@ class SpeculativeRounds:
 
     def _uniforms(self, index: Tensor, number: Tensor, trial: Tensor) -> Tensor:
         """Return the (..., 6) random numbers of trials."""
-        shape = number.shape
-        index, number, trial = (x.reshape(-1) for x in (index, number, trial))
+        columns = (x.reshape(-1) for x in (index, number, trial))
         if is_cuda(self._seed_bits):
-            from supa_mamba.generator.sampling.kernels.trials import trial_kernel
-
-            found = torch.empty(len(index), PER_TRIAL, dtype=torch.float64, device=self._device)
-            trial_kernel[(len(index),)](
-                self._seed_bits, index, number, trial, found, TRIALS=TRIALS, BITS=TRIAL_BITS, num_warps=1
-            )
+            found = random_numbers(self._seed_bits, *columns)
         else:
-            found = torch.from_numpy(trial_uniforms(self._seed, index.numpy(), number.numpy(), trial.numpy()))
-        return found.view(*shape, PER_TRIAL)
+            found = torch.from_numpy(trial_uniforms(self._seed, *(x.numpy() for x in columns)))
+        return found.view(*number.shape, PER_TRIAL)
+
+
+def random_numbers(seed: Tensor, index: Tensor, number: Tensor, trial: Tensor) -> Tensor:
+    """Return the random numbers of trials of hits on a GPU; see `trial_uniforms`.
+
+    Args:
+        seed: (1,) int64 bits of the random seed.
+        index: (M,) int64 indices of the showers.
+        number: (M,) int64 numbers of earlier hits of the showers.
+        trial: (M,) int64 numbers of the trials.
+
+    Returns:
+        (M, 6) float64 numbers, above 0 and below 1.
+    """
+    from supa_mamba.generator.sampling.kernels.trials import trial_kernel
+
+    found = torch.empty(len(index), PER_TRIAL, dtype=torch.float64, device=seed.device)
+    trial_kernel[(len(index),)](
+        seed, index.contiguous(), number.contiguous(), trial.contiguous(), found, TRIALS=TRIALS, BITS=TRIAL_BITS,
+        num_warps=1,
+    )  # fmt: skip
+    return found
 
 
 def _stacked(rows: Sequence[tuple[Tensor, ...]]) -> list[Tensor]:
