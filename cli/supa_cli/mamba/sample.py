@@ -135,6 +135,7 @@ def command(
     if draft is not None:
         slots = min(batch_size or BATCH_SIZES[model.inputs.weight.device.type], num_showers)
         options |= _draft_options(model, config, draft, length, slots)
+        none = sample_showers(model, config, 0, first=first, **options)
 
     def make(count: int, begin: int) -> "Iterator[tuple[Showers, ChunkSums]]":
         for showers in sample_stream(model, config, count, first=begin, **options):

@@ -2,9 +2,10 @@
 
 import copy
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
+from torch import Tensor
 
 from supa import Run, ShowerConfig, Showers
 from supa.checks import check_int, did_you_mean
@@ -29,7 +30,7 @@ BATCH_SIZES = {"cpu": 1024, "cuda": 4096}
 
 _MOST_SLOTS = 1 << 20
 
-_DRAFT_SHOWERS = 256
+DRAFT_SHOWERS = 256
 _DRAFT_SEED = 0x5851F42D4C957F2D
 """Arbitrary constant, which separates the showers to which a draft is fitted from those of a sample."""
 
@@ -138,17 +139,16 @@ def sample_stream(
     batch_size = BATCH_SIZES[device] if batch_size is None else check_int(1, _MOST_SLOTS, "batch_size", batch_size)
     slots = min(batch_size, max(num_showers, 1))
     model.coding.conditions.check(physics, torch.tensor(physics.spectrum.values))
-    run = Run(
-        config=physics, seed=seed, first=first, engine="imported", keep="all", attempts=None, model=model_name(model)
-    )
     if draft_length is not None:
         draft_length = check_int(1, MOST_DRAFTED, "draft_length", draft_length)
         if draft is None:
             raise ValueError("draft_length: it was given without a draft; pass draft, too, or leave it out.")
-    if draft is None:
+    proposing = None if draft is None else new_draft(model, physics, draft)
+    name = model_name(model) if proposing is None else f"{model_name(model)} with draft {draft_name(proposing)}"
+    run = Run(config=physics, seed=seed, first=first, engine="imported", keep="all", attempts=None, model=name)
+    if proposing is None:
         pieces = pieces_on_cpu if device == "cpu" else pieces_on_gpu
         return pieces(model, run, seed, num_showers, slots)
-    proposing = new_draft(model, physics, draft)
     length = measured_length(model, physics, proposing, slots) if draft_length is None else draft_length
     return speculative_pieces(model, run, seed, num_showers, slots, proposing, length)
 
@@ -199,7 +199,7 @@ def new_draft(model: ShowerGenerator, config: ConfigLike, draft: Draft | str) ->
     layers = len(on_cpu.stack.layers)
     if draft == "skip-layers" and layers < 2:
         raise ValueError("draft: the model has one layer, so none can be skipped; use the draft table.")
-    batch = on_cpu.coding.encode(sample_showers(on_cpu, config, _DRAFT_SHOWERS, seed=_DRAFT_SEED))
+    batch = on_cpu.coding.encode(sample_showers(on_cpu, config, DRAFT_SHOWERS, seed=_DRAFT_SEED))
     return DraftTable.fitted(batch) if draft == "table" else draft_without_layers(model, on_cpu, batch)
 
 
@@ -235,8 +235,27 @@ def model_name(model: ShowerGenerator) -> str:
     Returns:
         Kind and sizes of the model, and a checksum of its coding and its weights in float32.
     """
-    config, checksum = model.config, hashlib.sha256(model.coding.to_json().encode())
-    for name, weights in model.state_dict().items():
-        checksum.update(name.encode())
-        checksum.update(weights.detach().float().cpu().contiguous().numpy().tobytes())
-    return f"ShowerGenerator {config.model} {config.n_layer}x{config.d_model} sha256:{checksum.hexdigest()[:16]}"
+    config, checksum = model.config, _checksum(model.coding.to_json(), model.state_dict())
+    return f"ShowerGenerator {config.model} {config.n_layer}x{config.d_model} sha256:{checksum}"
+
+
+def draft_name(draft: Draft) -> str:
+    """Return a name that identifies a draft in a shower file.
+
+    Args:
+        draft: The draft.
+
+    Returns:
+        Name of a generator, or a checksum of a table.
+    """
+    if isinstance(draft, ShowerGenerator):
+        return model_name(draft)
+    return f"table sha256:{_checksum('', {'energy': draft.energy, 'position': draft.position})}"
+
+
+def _checksum(coding: str, weights: Mapping[str, Tensor]) -> str:
+    found = hashlib.sha256(coding.encode())
+    for name, values in weights.items():
+        found.update(name.encode())
+        found.update(values.detach().float().cpu().contiguous().numpy().tobytes())
+    return found.hexdigest()[:16]

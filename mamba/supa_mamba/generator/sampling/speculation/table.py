@@ -13,7 +13,10 @@ from supa_mamba.generator.model import Previous, previous_of
 COMPONENTS, PLANE, RINGS = 4, 6, 4
 """Numbers of components of the mixtures of a table."""
 
-_STEPS, _ROWS, _RATE = 250, 2048, 0.1
+STEPS = 200
+"""Steps of the fit of a table."""
+
+_ROWS, _RATE = 2048, 0.1
 _BIN_EDGES = (-1.0, 0.0, 1.0)
 """Edges of bins of the share of the energy that a hit has taken, on which the position depends."""
 
@@ -81,9 +84,9 @@ class DraftTable:
         table = cls(energy.requires_grad_(), position.requires_grad_())
         law, previous = TableLaw(table), previous_of(batch)
         optimizer = torch.optim.Adam([energy, position], _RATE)
-        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=_STEPS)
+        schedule = torch.optim.lr_scheduler.OneCycleLR(optimizer, _RATE, total_steps=STEPS)
         hits = len(batch.slice)
-        for _ in range(_STEPS):
+        for _ in range(STEPS):
             rows = torch.randint(hits, (min(_ROWS, hits),), generator=generator)
             before = Previous(*(column[rows] for column in previous))
             known, logit = table.known(before), batch.energy_logit[rows]
