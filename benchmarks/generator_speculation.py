@@ -6,7 +6,7 @@
 
 For each batch size, the script prints the showers per second of the plain sampler. For each draft it prints the shares
 of accepted hits by their place in the draft, the number of drafted hits that is chosen by default, and the showers per
-second with this number or with those of ``--lengths``. The speed-up is the ratio to plain sampling. Drafts are prepared,
+second with this number or with those of ``--lengths``. The speed-up is the ratio to plain sampling. Drafts are ready,
 and loops and graphs compiled, before they are timed. A CPU uses one thread, and its times are those of the process, so
 other programs on the machine disturb them less.
 """

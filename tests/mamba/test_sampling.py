@@ -20,6 +20,7 @@ from supa_mamba.generator.sampling.naive import naive_sample
 from supa_mamba.generator.sampling.normal_quantile import normal_quantile
 from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms, slice_uniforms
 
+
 @pytest.mark.parametrize("kind", ["mamba", "mamba2", "hybrid", "transformer"])
 def test_a_shower_does_not_depend_on_the_others(kind):
     model = model_of("critical", kind)

@@ -95,9 +95,7 @@ def test_the_share_of_accepted_hits_is_that_of_the_densities():
     before = previous_of(batch)
     rest = (before.remaining.double().exp() * 2.0**40).round().long().maximum(before.left)
     with torch.no_grad():
-        of_model, of_draft = (
-            each.add_features(each.hidden(before, batch.offset), before) for each in (model, draft)
-        )
+        of_model, of_draft = (each.add_features(each.hidden(before, batch.offset), before) for each in (model, draft))
         uniform = torch.rand(len(rest), 5, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
         hits, density = propose(ModelLaw(draft), of_draft, before, rest, uniform)
         ratio = (log_density(ModelLaw(model), of_model, before, hits) - density).exp().clamp(max=1)
@@ -255,8 +253,8 @@ def test_drafts_that_do_not_fit_are_refused():
             sample_showers(model, LEAKY, 3, seed=1, draft=other)
     with pytest.raises(ValueError, match="draft: the model has one layer, so none can be skipped; use the draft table"):
         sample_showers(model, LEAKY, 3, seed=1, draft="skip-layers")
-    with pytest.raises(ValueError, match=r"draft: 'tabel' was given, but it must be .* Did you mean 'table'"):
-        sample_showers(model, LEAKY, 3, seed=1, draft="tabel")
+    with pytest.raises(ValueError, match=r"draft: 'tables' was given, but it must be .* Did you mean 'table'"):
+        sample_showers(model, LEAKY, 3, seed=1, draft="tables")
     with pytest.raises(ValueError, match="draft_length: it was given without a draft"):
         sample_showers(model, LEAKY, 3, seed=1, draft_length=3)
     with pytest.raises(ValueError, match="draft_length: 65 was given"):

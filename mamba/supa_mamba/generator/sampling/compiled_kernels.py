@@ -322,9 +322,11 @@ def scale_of(value: float, highest: float) -> float:
 
 @stage
 def softplus(x: float) -> float:
+    """Return the logarithm of 1 + exp(x)."""
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
 @stage
 def sigmoid(x: float) -> float:
+    """Return the logistic function."""
     return 1.0 / (1.0 + math.exp(-np.float64(x)))

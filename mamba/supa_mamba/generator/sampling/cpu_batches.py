@@ -30,9 +30,7 @@ class Queue:
         profiles: Choice of the profiles.
     """
 
-    def __init__(
-        self, model: ShowerGenerator, run: Run, seed: int, num_showers: int, profiles: ProfileChoice
-    ) -> None:
+    def __init__(self, model: ShowerGenerator, run: Run, seed: int, num_showers: int, profiles: ProfileChoice) -> None:
         self._coding, self._run, self._num_showers = model.coding, run, num_showers
         self._leaks, self._profiles = LeakSampler(model, seed), profiles
         self._last = self._prepare(0)

@@ -243,8 +243,10 @@ class _Recurrence:
     ) -> Array:
         count, channels = len(slots), u.shape[1]
         per_group = (count, -1, self._groups, self._state.shape[2])
-        inputs, dt, B, C = u.reshape(count, -1, channels), dt.reshape(count, -1, dt.shape[1]), *(
-            x.reshape(per_group) for x in (B, C)
+        inputs, dt, B, C = (
+            u.reshape(count, -1, channels),
+            dt.reshape(count, -1, dt.shape[1]),
+            *(x.reshape(per_group) for x in (B, C)),
         )
         z = np.zeros((0, 1, channels), np.float32) if gate is None else gate.reshape(inputs.shape)
         y = np.empty_like(inputs)

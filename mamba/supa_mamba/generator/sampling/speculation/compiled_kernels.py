@@ -10,11 +10,12 @@ import numpy as np
 
 from supa.compiler import kernel, stage
 from supa_mamba.generator.coding import FARTHEST
-from supa_mamba.generator.mixtures import HIGHEST_LOG_SCALE, HIGHEST_LOG_SPREAD
-from supa_mamba.generator.sampling.compiled_kernels import chosen_category, sampled_value, scale_of, sigmoid
+from supa_mamba.generator.mixtures import HIGHEST_LOG_SCALE, HIGHEST_LOG_SPREAD, LOWEST_LOG_SCALE
+from supa_mamba.generator.sampling.compiled_kernels import chosen_category, sampled_value, sigmoid
 from supa_mamba.generator.sampling.normal_quantile import normal_quantile
 
 _LOG_ROOT_2_PI = 0.5 * math.log(2.0 * math.pi)
+_INVERSE_ROOT_2_PI = math.exp(-_LOG_ROOT_2_PI)
 _LEAST_SQUARE = 1e-20
 
 
@@ -91,7 +92,7 @@ def propose_positions(found: Any, rings: int, old: Any, uniform: Any, place: Any
             radius, angle = math.exp(spread * first), 2.0 * math.pi * uniform[m, 4]
             first, second = radius * math.cos(angle), radius * math.sin(angle)
         place[m, 0], place[m, 1] = x + scale_x * first, y + scale_y * (second + slope * first)
-        density[m] += _log_plane(of, of_rings, count, rings, old[m], place[m], logits)
+        density[m] += _log_plane(of, of_rings, count, rings, old[m], place[m])
 
 
 @kernel
@@ -106,9 +107,8 @@ def position_densities(found: Any, rings: int, old: Any, place: Any, density: An
         density: (M,) float64 logarithms, to which those of the densities are added.
     """
     count = (found.shape[1] - 5 * rings) // 7
-    logits = np.empty(count + rings)
     for m in range(len(density)):
-        density[m] += _log_plane(found[m], found[m, 7 * count :], count, rings, old[m], place[m], logits)
+        density[m] += _log_plane(found[m], found[m, 7 * count :], count, rings, old[m], place[m])
 
 
 @kernel
@@ -159,6 +159,12 @@ def follow(
 
 
 @stage
+def _scale(value: float, highest: float) -> float:
+    """Return a standard deviation; see `bounded_log_scale`, whose exponential has this form."""
+    return math.exp(LOWEST_LOG_SCALE) + math.exp(highest) / (1.0 + math.exp(highest - np.float64(value)))
+
+
+@stage
 def _log_normals(found: Any, value: float) -> float:
     """Return the logarithm of the density of a mixture; see `NormalMixture.log_density`."""
     count = len(found) // 3
@@ -167,7 +173,7 @@ def _log_normals(found: Any, value: float) -> float:
         largest = max(largest, np.float64(found[k]))
     for k in range(count):
         weight = math.exp(found[k] - largest)
-        scale = scale_of(found[2 * count + k], HIGHEST_LOG_SCALE)
+        scale = _scale(found[2 * count + k], HIGHEST_LOG_SCALE)
         away = (value - found[count + k]) / scale
         norm += weight
         total += weight / scale * math.exp(-0.5 * away * away)
@@ -182,7 +188,7 @@ def _normal(found: Any, count: int, k: int, old: Any) -> tuple[float, float, flo
     part = sigmoid(found[3 * count + k])
     return (
         found[count + k] + part * old[0], found[2 * count + k] + part * old[1],
-        scale_of(found[4 * count + k], HIGHEST_LOG_SCALE), scale_of(found[5 * count + k], HIGHEST_LOG_SCALE),
+        _scale(found[4 * count + k], HIGHEST_LOG_SCALE), _scale(found[5 * count + k], HIGHEST_LOG_SCALE),
         np.float64(found[6 * count + k]),
     )  # fmt: skip
 
@@ -191,35 +197,35 @@ def _normal(found: Any, count: int, k: int, old: Any) -> tuple[float, float, flo
 def _ring(found: Any, rings: int, j: int) -> tuple[float, float, float, float]:
     """Return scales, slope and spread of a ring."""
     return (
-        scale_of(found[rings + j], HIGHEST_LOG_SCALE), scale_of(found[2 * rings + j], HIGHEST_LOG_SCALE),
-        np.float64(found[3 * rings + j]), scale_of(found[4 * rings + j], HIGHEST_LOG_SPREAD),
+        _scale(found[rings + j], HIGHEST_LOG_SCALE), _scale(found[2 * rings + j], HIGHEST_LOG_SCALE),
+        np.float64(found[3 * rings + j]), _scale(found[4 * rings + j], HIGHEST_LOG_SPREAD),
     )  # fmt: skip
 
 
 @stage
-def _log_plane(found: Any, of_rings: Any, count: int, rings: int, old: Any, place: Any, terms: Any) -> float:
+def _log_plane(found: Any, of_rings: Any, count: int, rings: int, old: Any, place: Any) -> float:
     """Return the logarithm of the density of a position; see `PlaneMixture.log_density`."""
-    largest, norm = -np.inf, 0.0
-    for k in range(count + rings):
-        largest = max(largest, np.float64(found[k] if k < count else of_rings[k - count]))
-    for k in range(count + rings):
-        logit = np.float64(found[k] if k < count else of_rings[k - count]) - largest
-        norm += math.exp(logit)
-        if k < count:
-            x, y, scale_x, scale_y, slope = _normal(found, count, k, old)
-            first, second = (place[0] - x) / scale_x, (place[1] - y) / scale_y
-            square = first * first + (second - slope * first) ** 2
-            terms[k] = logit - 0.5 * square - math.log(scale_x * scale_y) - 2.0 * _LOG_ROOT_2_PI
-        else:
-            scale_x, scale_y, slope, spread = _ring(of_rings, rings, k - count)
-            first, second = (place[0] - old[0]) / scale_x, (place[1] - old[1]) / scale_y
-            square = max(first * first + (second - slope * first) ** 2, _LEAST_SQUARE)
-            radius = 0.5 * math.log(square) / spread
-            area = math.log(spread * scale_x * scale_y * square)
-            terms[k] = logit - 0.5 * radius * radius - area - 3.0 * _LOG_ROOT_2_PI
-    largest, total = -np.inf, 0.0
-    for k in range(count + rings):
-        largest = max(largest, terms[k])
-    for k in range(count + rings):
-        total += math.exp(terms[k] - largest)
-    return largest + math.log(total / norm)
+    largest, norm, total = -np.inf, 0.0, 0.0
+    for k in range(count):
+        largest = max(largest, np.float64(found[k]))
+    for j in range(rings):
+        largest = max(largest, np.float64(of_rings[j]))
+    for k in range(count):
+        weight = math.exp(found[k] - largest)
+        norm += weight
+        x, y, scale_x, scale_y, slope = _normal(found, count, k, old)
+        first, second = (place[0] - x) / scale_x, (place[1] - y) / scale_y
+        square = first * first + (second - slope * first) ** 2
+        total += weight / (scale_x * scale_y) * math.exp(-0.5 * square)
+    for j in range(rings):
+        weight = math.exp(of_rings[j] - largest)
+        norm += weight
+        scale_x, scale_y, slope, spread = _ring(of_rings, rings, j)
+        first, second = (place[0] - old[0]) / scale_x, (place[1] - old[1]) / scale_y
+        square = max(first * first + (second - slope * first) ** 2, _LEAST_SQUARE)
+        radius = 0.5 * math.log(square) / spread
+        # The density of ln r, divided by r² for the plane and by 2 pi for the azimuth.
+        total += weight * _INVERSE_ROOT_2_PI / (spread * scale_x * scale_y * square) * math.exp(-0.5 * radius * radius)
+    if total > 0.0:
+        return math.log(total / norm) - 2.0 * _LOG_ROOT_2_PI
+    return -np.inf

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple, Protocol
 import numpy as np
 import torch
 
-from supa.arrays import Array, FloatArray, IntArray
+from supa.arrays import Array, BoolArray, FloatArray, IntArray
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sampling import compiled_kernels as shared
@@ -62,7 +62,8 @@ class _ModelLaw:
         self._chosen, self._position = Linear(model.chosen_energy), Perceptron(model.position_head)
 
     def position(self, known: Array, chosen: Array) -> Array:
-        both: Array = known + self._chosen(chosen)
+        both: Any = self._chosen(chosen)
+        both += known
         return self._position(both)
 
 
@@ -74,13 +75,15 @@ class _TableLaw:
     def __init__(self, table: DraftTable) -> None:
         self._energy, self._position = float_array(table.energy), float_array(table.position)
 
-    def energy(self, known: Array) -> Array:
-        found = self._energy[known[:, 0].astype(np.int64)]
+    def energy(self, known: Any) -> Array:
+        found: Any = self._energy[known[:, 0].astype(np.int64)]
         found[:, COMPONENTS : 2 * COMPONENTS] -= known[:, 1:]
-        return found
+        of_rows: Array = found
+        return of_rows
 
-    def position(self, known: Array, chosen: Array) -> Array:
-        return self._position[energy_bin(known[:, 0].astype(np.int64), chosen[:, 0] + known[:, 1])]
+    def position(self, known: Any, chosen: Any) -> Array:
+        found: Array = self._position[energy_bin(known[:, 0].astype(np.int64), chosen[:, 0] + known[:, 1])]
+        return found
 
 
 class _ModelSteps:
@@ -96,7 +99,7 @@ class _ModelSteps:
         of_steps: list[list[Any]] = [[] for _ in range(steps)]
         for of_copies, of_once in zip(copies, once, strict=True):
             if isinstance(of_copies, MambaState):
-                conv, ssm = (x.unflatten(0, (steps + 1, slots)) for x in of_copies)
+                conv, ssm = (x.view(steps + 1, slots, *x.shape[1:]) for x in of_copies)
                 self._tables += [conv.numpy(), ssm.numpy()]
             for step, layers in enumerate(of_steps):
                 is_mamba = isinstance(of_copies, MambaState)
@@ -181,7 +184,7 @@ class CpuRounds:
         self._draft.clear(rows.slot)
         self._kept[rows.slot] = 0
 
-    def step(self, rows: Rows) -> tuple[Hits, Array]:
+    def step(self, rows: Rows) -> tuple[Hits, BoolArray]:
         """Run a round for unfinished showers, and update the rows in place.
 
         Args:
@@ -210,19 +213,19 @@ class CpuRounds:
     def close(self) -> None:
         """Do nothing: there is no device to wait for."""
 
-    def _round(self, rows: Rows, is_done: Array) -> Hits:
+    def _round(self, rows: Rows, is_done: BoolArray) -> Hits:
         count, length = len(rows.shower), self._length
         kept, total = self._kept[rows.slot], rows.count.sum(1)
         self._draft.begin(rows.slot, kept)
         # What is known before each drafted hit and after the last one.
-        before = {name: np.empty((count, length + 1, *getattr(rows, name).shape[1:]), getattr(rows, name).dtype)
-                  for name in _KEPT}  # fmt: skip
+        columns: dict[str, Any] = {name: getattr(rows, name) for name in _KEPT}
+        before = {name: np.empty((count, length + 1, *x.shape[1:]), x.dtype) for name, x in columns.items()}
         numbers = rows.number[:, None] + np.arange(length)
         uniform = trial_uniforms(
             self._seed, np.repeat(rows.index, length), numbers.ravel(), np.zeros(count * length, np.int64)
         ).reshape(count, length, -1)
         inputs = np.empty((count, length, self._inputs.weight.shape[1]), np.float32)
-        now, drafted, known = replace(rows, **{name: getattr(rows, name).copy() for name in _KEPT}), [], []
+        now, drafted, known = replace(rows, **{name: x.copy() for name, x in columns.items()}), [], []
         for step in range(length):
             for name, table in before.items():
                 table[:, step] = getattr(now, name)

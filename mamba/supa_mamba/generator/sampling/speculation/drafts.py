@@ -56,7 +56,8 @@ class ModelSteps:
     """
 
     def __init__(self, model: ShowerGenerator, slots: int, steps: int, most_rows: int) -> None:
-        self._model, self._slots, self.law = model, slots, ModelLaw(model)
+        self._model, self._slots = model, slots
+        self.law: HitLaw = ModelLaw(model)
         device = model.inputs.weight.device
         self._row = torch.arange(slots, device=device)
         self._lengths = torch.zeros(slots, dtype=torch.int64, device=device)
@@ -124,7 +125,8 @@ class TableSteps:
     """
 
     def __init__(self, table: DraftTable) -> None:
-        self._table, self.law = table, TableLaw(table)
+        self._table = table
+        self.law: HitLaw = TableLaw(table)
 
     def begin(self, kept: Tensor) -> None:
         """Do nothing."""

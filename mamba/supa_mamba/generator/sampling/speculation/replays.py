@@ -104,7 +104,7 @@ class ReplayStack:
         if isinstance(mixer, CausalAttention):
             return self._attended(mixer, x, state)
         projected = step_linear(mixer.in_proj, x)
-        mix = _replay_mamba2 if isinstance(mixer, Mamba2) else _replay_mamba
+        mix: Any = _replay_mamba2 if isinstance(mixer, Mamba2) else _replay_mamba
         return step_linear(mixer.out_proj, mix(mixer, projected, state, *cache, accepted))
 
     def _attended(self, mixer: CausalAttention, x: Tensor, state: AttentionState) -> Tensor:
@@ -112,8 +112,7 @@ class ReplayStack:
         state.lengths.copy_(self.lengths)
         of_position = rotary_rates(mixer.rotary_emb_dim, device=x.device)
         found = [
-            attention_step(qkv[:, i].contiguous(), *state, self._slots, rates=of_position)
-            for i in range(self._inputs)
+            attention_step(qkv[:, i].contiguous(), *state, self._slots, rates=of_position) for i in range(self._inputs)
         ]
         return step_linear(mixer.out_proj, torch.stack(found, 1).flatten(0, 1).flatten(1))
 
@@ -122,7 +121,7 @@ def _replay_mamba2(
     mixer: Mamba2, projected: Tensor, state: MambaState, rows: Tensor, cache: ReplayCache, accepted: Tensor
 ) -> Tensor:
     def by_sequence(values: Tensor) -> Tensor:
-        return values.unflatten(0, rows.shape[:2])
+        return values.reshape(*rows.shape[:2], *values.shape[1:])
 
     z, mixed, delta = Columns.of(projected, mixer.d_inner, mixer.conv1d.in_channels)
     mixed = causal_conv1d_replay(
@@ -142,7 +141,7 @@ def _replay_mamba(
     mixer: Mamba, projected: Tensor, state: MambaState, rows: Tensor, cache: ReplayCache, accepted: Tensor
 ) -> Tensor:
     def by_sequence(values: Tensor) -> Tensor:
-        return values.unflatten(0, rows.shape[:2])
+        return values.reshape(*rows.shape[:2], *values.shape[1:])
 
     u, z = projected.chunk(2, dim=1)
     u = causal_conv1d_replay(

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supa.arrays import IntArray
+from supa.arrays import Array, BoolArray, IntArray
 from supa_learning import CapturedStep
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import Previous, ShowerGenerator
-from supa_mamba.generator.sampling.choices import after_hits, before_first_hits, remaining_of
+from supa_mamba.generator.sampling.choices import after_hits, before_first_hits
 from supa_mamba.generator.sampling.limits import most_hits_of
 from supa_mamba.generator.sampling.rows import Hits, Rows
 from supa_mamba.generator.sampling.speculation.drafts import Draft, draft_steps, in_float32
@@ -76,9 +76,7 @@ class SpeculativeRounds:
         self._before, self._rest = Previous(*(column.clone() for column in first)), rest.clone()
         self._trial, self._kept = torch.zeros_like(self._index), torch.zeros_like(self._index)
         self._row = torch.arange(slots, device=device)
-        self._captured: CapturedStep[int, None] = CapturedStep(
-            lambda _: self._round(), lambda _: None, device=device
-        )
+        self._captured: CapturedStep[int, None] = CapturedStep(lambda _: self._round(), lambda _: None, device=device)
         self._captured.inputs(0)
         self._tested, self._accepted = (torch.zeros(length, dtype=torch.int64, device=device) for _ in range(2))
 
@@ -91,7 +89,7 @@ class SpeculativeRounds:
         if not len(rows.shower):
             return
 
-        def moved(values: np.ndarray) -> Tensor:
+        def moved(values: Array) -> Tensor:
             return torch.from_numpy(np.ascontiguousarray(values)).to(self._device)
 
         slots = moved(rows.slot)
@@ -108,7 +106,7 @@ class SpeculativeRounds:
         self.target.clear(slots)
         self._draft.clear(slots)
 
-    def step(self, rows: Rows) -> tuple[Hits, np.ndarray]:
+    def step(self, rows: Rows) -> tuple[Hits, BoolArray]:
         """Run a round for the showers in some slots, which are those of all unfinished showers.
 
         Args:
@@ -125,9 +123,7 @@ class SpeculativeRounds:
         energy, of_slice = found[:, 2 : 2 + length], found[:, 2 + length : 2 + 2 * length]
         position = found[:, 2 + 2 * length :].astype(np.int32).view(np.float32).reshape(-1, length, 2)
         is_last = is_done[row] & (place == kept[row] - 1)
-        return Hits(
-            rows.shower[row], of_slice[row, place], position[row, place], energy[row, place], is_last
-        ), is_done
+        return Hits(rows.shower[row], of_slice[row, place], position[row, place], energy[row, place], is_last), is_done
 
     def counts(self) -> Counts:
         """Return the numbers of tested and accepted hits of all rounds.
@@ -144,8 +140,8 @@ class SpeculativeRounds:
     def _round(self) -> Tensor:
         """Run a round, and return (R, 2 + 4 K) int64: number of new hits, whether the shower is done, and columns."""
         length, model = self._length, self._model
-        befores, rests, draft_known, found, of_draft, uniform = self._drafted()
-        flat = Previous(*(column[:, :-1].flatten(0, 1) for column in befores))
+        known_before, rests, draft_known, found, of_draft, uniform = self._drafted()
+        flat = Previous(*(column[:, :-1].flatten(0, 1) for column in known_before))
         features = model.features(flat)
         embedded = row_linear(features, model.inputs.weight, model.inputs.bias)
         hidden = self.target.score(embedded.view(self._slots, length, -1), self._kept).flatten(0, 1)
@@ -163,7 +159,7 @@ class SpeculativeRounds:
         # The first hit that is not accepted, if there is one.
         place = accepted.clamp(max=length - 1)
         is_rejected = (accepted < length) & (left[self._row, place] > 0)
-        at = Previous(*(column[self._row, accepted] for column in befores))
+        at = Previous(*(column[self._row, accepted] for column in known_before))
         rest = rests[self._row, accepted]
         replaced, succeeded, trial = self._residual(
             known.view(self._slots, length, -1)[self._row, place], draft_known[self._row, place], at, rest
@@ -183,7 +179,7 @@ class SpeculativeRounds:
         is_done = (self._before.number >= self._total) & (self._total > 0)
         self._total.copy_(torch.where(is_done, 0, self._total))
         bits = position.contiguous().view(torch.int32).flatten(1).long()
-        return torch.cat([self._kept[:, None], is_done.long()[:, None], energy, befores.slice[:, :-1], bits], 1)
+        return torch.cat([self._kept[:, None], is_done.long()[:, None], energy, known_before.slice[:, :-1], bits], 1)
 
     def _drafted(self) -> tuple[Previous, Tensor, Tensor, Proposal, Tensor, Tensor]:
         """Draft hits, and return them with what is known before each of them and after the last one."""
@@ -191,25 +187,27 @@ class SpeculativeRounds:
         before, rest, length = self._before, self._rest, self._length
         numbers = before.number[:, None] + torch.arange(length, device=self._device)
         uniform = self._uniforms(self._index[:, None].expand_as(numbers), numbers, torch.zeros_like(numbers))
-        befores, rests, knowns, found, densities = [before], [rest], [], [], []
+        known_before, rests = [before], [rest]
+        knowns, found, densities = list[Tensor](), list[Proposal](), list[Tensor]()
         for step in range(length):
             known = self._draft.known(step, before)
             hit, density = propose(self._draft.law, known, before, rest, uniform[:, step])
             before, rest = after_hits(
                 before, hit.energy, hit.position, hit.energy_logit, rest, self._count, self._energy
             )
-            befores.append(before)
-            for values, value in ((rests, rest), (knowns, known), (found, hit), (densities, density)):
+            known_before.append(before)
+            found.append(hit)
+            for values, value in ((rests, rest), (knowns, known), (densities, density)):
                 values.append(value)
         return (
-            Previous(*_stacked(befores)), torch.stack(rests, 1), torch.stack(knowns, 1), Proposal(*_stacked(found)),
-            torch.stack(densities, 1), uniform,
+            Previous(*_stacked(known_before)), torch.stack(rests, 1), torch.stack(knowns, 1),
+            Proposal(*_stacked(found)), torch.stack(densities, 1), uniform,
         )  # fmt: skip
 
     def _residual(
         self, known: Tensor, draft_known: Tensor, at: Previous, rest: Tensor
     ) -> tuple[Proposal, Tensor, Tensor]:
-        """Try to draw hits from the residual law, and return the hits, whether a trial succeeded, and the next trial."""
+        """Try to draw hits from the residual law; return the hits, whether a trial succeeded, and the next trial."""
         first = self._trial.clamp(min=1)
         trial = first[:, None] + torch.arange(_TRIALS, device=self._device)
 
@@ -225,7 +223,7 @@ class SpeculativeRounds:
         # Both laws are then equal up to rounding; see `TRIAL_BITS`.
         passes = passes.view(-1, _TRIALS) | (trial >= (1 << TRIAL_BITS) - 1)
         chosen = passes.to(torch.int8).argmax(1)
-        hit = Proposal(*(x.unflatten(0, (-1, _TRIALS))[self._row, chosen] for x in found))
+        hit = Proposal(*(x.view(-1, _TRIALS, *x.shape[1:])[self._row, chosen] for x in found))
         return hit, passes.any(1), first + _TRIALS
 
     def _uniforms(self, index: Tensor, number: Tensor, trial: Tensor) -> Tensor:
