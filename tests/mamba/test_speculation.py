@@ -39,7 +39,7 @@ def draft_of(config, kind="mamba2", layers=1, **options):
     torch.manual_seed(7)
     with torch.no_grad():
         for head in (model.energy_head, model.position_head):
-            head[2].bias.add_(0.3 * torch.randn_like(head[2].bias))
+            head[2].bias.add_(0.8 * torch.randn_like(head[2].bias))
     return model
 
 
