@@ -15,7 +15,7 @@ from supa_mamba.generator.sampling.rows import Hits, Rows
 from supa_mamba.generator.sampling.speculation.cpu_rounds import CpuRounds
 from supa_mamba.generator.sampling.speculation.drafts import Draft
 from supa_mamba.generator.sampling.speculation.rounds import SpeculativeRounds
-from supa_mamba.ops.backend import is_cuda
+from supa_mamba.ops.backend import device_guard, is_cuda
 
 
 def speculative_pieces(
@@ -112,7 +112,7 @@ def profile_choice(model: ShowerGenerator, config: ShowerConfig, seed: int) -> P
     def choose(index: IntArray, condition: Array, deposit: IntArray) -> Profiles:
         # Showers without deposited energy have no profile, and their results are not used.
         arrays = (index, condition, np.maximum(deposit, 1))
-        with torch.no_grad():
+        with torch.no_grad(), device_guard(bits):
             found = sampler(*(torch.from_numpy(np.ascontiguousarray(x)).to(weight.device) for x in arrays))
         return Profiles(*(x.cpu().numpy() for x in found))
 
