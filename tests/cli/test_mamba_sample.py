@@ -64,6 +64,21 @@ def test_the_file_contains_the_showers_of_the_model(run):
     assert found.run.model.startswith("ShowerGenerator mamba2 1x32 sha256:")
 
 
+@pytest.mark.parametrize("draft", ["d.ckpt", "table"])
+def test_a_sample_with_a_draft_is_continued(run, checkpoints, monkeypatch, draft):
+    monkeypatch.setattr("supa_mamba.generator.sampling.speculation.table.STEPS", 5)
+    monkeypatch.setattr("supa_mamba.generator.sampling.sampler.DRAFT_SHOWERS", 10)
+    Path("d.ckpt").symlink_to(checkpoints / "g.ckpt")
+    options = ("--draft", draft, "--quiet")
+    result = run("g.ckpt", "whole.h5", "-n", 40, *options, "--draft-length", 2)
+    assert result.exit_code == 0, result.output
+    run("g.ckpt", "s.h5", "-n", 10, *options)
+    assert run("g.ckpt", "s.h5", "-n", 40, "--resume", *options, "--draft-length", "auto").exit_code == 0
+    assert digest("s.h5") == digest("whole.h5")
+    assert " with draft " in supa_datasets.load("s.h5").run.model
+    assert "it belongs to another run" in str(run("g.ckpt", "s.h5", "-n", 50, "--resume").exception)
+
+
 def test_the_config_of_the_training_is_chosen_by_its_preset(run):
     assert run("m.ckpt", "s.h5", "-n", 3, "--preset", "symmetric").exit_code == 0
     assert supa.preset_name(supa_datasets.load("s.h5").config) == "symmetric"
@@ -137,6 +152,12 @@ def test_what_was_sampled_before_an_interruption_or_on_a_full_disk_is_kept(run, 
         (["none.ckpt", "s.h5", "-n", 3], "none.ckpt: there is no such file"),
         (["g.ckpt", "s.parquet", "-n", 3], "`supa mamba sample g.ckpt s.h5` with your options, then `supa convert"),
         (["g.ckpt", "s.h5", "-n", 3, "--overwrite", "--resume"], "cannot be used together"),
+        (
+            ["g.ckpt", "s.h5", "-n", 3, "--draft", "tables"],
+            "tables is neither a checkpoint nor one of skip-layers, table",
+        ),
+        (["g.ckpt", "s.h5", "-n", 3, "--draft", "m.ckpt"], "--draft: it was trained on showers with 23 slices"),
+        (["g.ckpt", "s.h5", "-n", 3, "--draft-length", 3], "--draft-length: there is no draft; add --draft"),
     ],
 )
 def test_errors(run, arguments, message):

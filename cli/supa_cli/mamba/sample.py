@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from supa.checks import did_you_mean
 from supa_cli.file_run import (
     FileRun,
     check_existing_file_options,
@@ -21,7 +22,7 @@ from supa_cli.training.options import DEVICE, device_of, require_packages
 if TYPE_CHECKING:
     from supa import ShowerConfig, Showers
     from supa_cli.summary import ChunkSums
-    from supa_mamba import GeneratorCheckpoint
+    from supa_mamba import GeneratorCheckpoint, ShowerGenerator
 
 
 @click.command(name="sample")
@@ -60,6 +61,20 @@ if TYPE_CHECKING:
     help="Number of showers that are sampled at the same time. It does not change the showers.  "
     "[default: 1024 on a CPU, 4096 on a GPU]",
 )
+@click.option(
+    "--draft",
+    metavar="DRAFT",
+    help="Speculative sampling: what proposes several hits at once, which the model checks together. A checkpoint of a "
+    "smaller generator that was trained on the same showers; skip-layers, the model without half of its layers; or "
+    "table, a law of the next hit for each slice. The distribution of the showers is that of the model.  "
+    "[default: no draft]",
+)
+@click.option(
+    "--draft-length",
+    metavar="N",
+    help="Number of hits that the draft proposes at once, or auto to measure which is fastest. It does not change the "
+    "showers.  [default: auto]",
+)
 @DEVICE
 @threads_option
 @compression_option
@@ -75,6 +90,8 @@ def command(
     seed: int,
     first: int,
     batch_size: int | None,
+    draft: str | None,
+    draft_length: str | None,
     device: str,
     threads: int | None,
     compression: Any,
@@ -100,6 +117,7 @@ def command(
     from supa.simulation_plan import available_processors
     from supa_cli.summary import chunk_sums
     from supa_mamba import GeneratorCheckpoint, sample_showers, sample_stream
+    from supa_mamba.generator.sampling.sampler import BATCH_SIZES
 
     torch.set_num_threads(threads or available_processors())
     started = time.perf_counter()
@@ -107,11 +125,17 @@ def command(
     model = stored.model().to(device_of(device))
     config = changed_config(_config(stored, preset, config_file, energy), changes, energy)
     options: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
+    length = _draft_length(draft, draft_length)
     try:
         none = sample_showers(model, config, 0, first=first, **options)
     except ValueError as error:
         hint = " Choose an energy with --energy." if energy is None and "incident_energy" in str(error) else ""
         raise click.UsageError(f"{error}{hint}") from None
+
+    if draft is not None:
+        slots = min(batch_size or BATCH_SIZES[model.inputs.weight.device.type], num_showers)
+        options |= _draft_options(model, config, draft, length, slots)
+        none = sample_showers(model, config, 0, first=first, **options)
 
     def make(count: int, begin: int) -> "Iterator[tuple[Showers, ChunkSums]]":
         for showers in sample_stream(model, config, count, first=begin, **options):
@@ -130,6 +154,41 @@ def command(
         make, started=started, doing="sampling", starting="compiling",
         prepare=lambda: chunk_sums(sample_showers(model, config, 1, **options)),
     )  # fmt: skip
+
+
+def _draft_length(draft: str | None, given: str | None) -> int | None:
+    """Return the number of drafted hits, or None if it is measured."""
+    if given is None:
+        return None
+    if draft is None:
+        raise click.UsageError("--draft-length: there is no draft; add --draft, or leave it out.")
+    return None if given == "auto" else Count(1).convert(given, None, None)
+
+
+def _draft_options(
+    model: "ShowerGenerator",
+    config: "ShowerConfig",
+    draft: str,
+    length: int | None,
+    slots: int,
+) -> "dict[str, Any]":
+    """Return the draft and the number of drafted hits, which are found once for all pieces of the sample."""
+    from supa_mamba import GeneratorCheckpoint
+    from supa_mamba.generator.sampling.sampler import measured_length, new_draft
+    from supa_mamba.generator.sampling.speculation.drafts import DRAFTS
+
+    proposing: Any = draft
+    if draft not in DRAFTS:
+        if not Path(draft).is_file():
+            raise click.UsageError(
+                f"--draft: {draft} is neither a checkpoint nor one of {', '.join(DRAFTS)}.{did_you_mean(draft, DRAFTS)}"
+            )
+        proposing = GeneratorCheckpoint.load(Path(draft)).model()
+    try:
+        proposing = new_draft(model, config, proposing)
+    except ValueError as error:
+        raise click.UsageError(f"--{error}") from None
+    return {"draft": proposing, "draft_length": length or measured_length(model, config, proposing, slots)}
 
 
 def _config(

@@ -73,11 +73,11 @@ def choose_leaks(found: Any, uniform: Any, bits: int, leak: Any, energy: Any) ->
     """
     whole = 1 << bits
     for m in range(len(leak)):
-        leak[m] = _chosen(found[m, :3], uniform[m, 0])
+        leak[m] = chosen_category(found[m, :3], uniform[m, 0])
         energy[m] = whole if leak[m] == 0 else 0
         if leak[m] == 1:
-            logit = _sample(found[m, 3:], uniform[m, 1], uniform[m, 2])
-            energy[m] = min(max(round(whole * _sigmoid(-logit)), 1), whole - 1)
+            logit = sampled_value(found[m, 3:], uniform[m, 1], uniform[m, 2])
+            energy[m] = min(max(round(whole * sigmoid(-logit)), 1), whole - 1)
 
 
 @kernel
@@ -105,7 +105,7 @@ def choose_numbers(
             logits[:] = found[m]
             if is_final:
                 logits[0] = -np.inf
-            k = _chosen(logits, uniform[m, 0])
+            k = chosen_category(logits, uniform[m, 0])
             chosen = edges[k] + math.floor(uniform[m, 1] * (edges[k + 1] - edges[k]))
             chosen = min(chosen, most_hits - total[m], rest[m])
         number[m] = chosen
@@ -136,8 +136,8 @@ def choose_slice_energies(
             # Each hit has at least one unit of energy.
             ends = is_final or total[m] >= most_hits or rest[m] < number[m] + 1
             taken = rest[m]
-            if not ends and not uniform[m, 2] < _sigmoid(found[m, 0]):
-                share = _sigmoid(_sample(found[m, 1:], uniform[m, 3], uniform[m, 4]))
+            if not ends and not uniform[m, 2] < sigmoid(found[m, 0]):
+                share = sigmoid(sampled_value(found[m, 1:], uniform[m, 3], uniform[m, 4]))
                 taken = min(max(round(share * rest[m]), number[m]), rest[m] - 1)
             rest[m] -= taken
             energy[m] = taken
@@ -199,7 +199,7 @@ def choose_energies(found: Any, left: Any, uniform: Any, bits: int, rest: Any, e
     for m in range(len(energy)):
         taken, logit = rest[m], 0.0
         if left[m] > 1:
-            share = _sigmoid(_sample(found[m], uniform[m, 0], uniform[m, 1]))
+            share = sigmoid(sampled_value(found[m], uniform[m, 0], uniform[m, 1]))
             taken = min(max(round(share * rest[m]), 1), rest[m] - left[m] + 1)
             logit = math.log(taken) - math.log(rest[m] - taken)
         logit_and_log[m, 0], logit_and_log[m, 1] = logit, math.log(taken) - unit
@@ -259,10 +259,10 @@ def choose_positions(
     for m in range(len(position)):
         of, of_rings = found[m], found[m, 7 * count :]
         logits[:count], logits[count:] = of[:count], of_rings[:rings]
-        k = _chosen(logits, uniform[m, 2])
+        k = chosen_category(logits, uniform[m, 2])
         old_x, old_y = position[m, 0], position[m, 1]
         if k < count:
-            part = _sigmoid(of[3 * count + k])
+            part = sigmoid(of[3 * count + k])
             center_x, center_y = of[count + k] + part * old_x, of[2 * count + k] + part * old_y
             scale_x, scale_y, slope = of[4 * count + k], of[5 * count + k], np.float64(of[6 * count + k])
             first, second = normal_quantile(uniform[m, 3]), normal_quantile(uniform[m, 4])
@@ -270,12 +270,12 @@ def choose_positions(
             j = k - count
             center_x, center_y = np.float64(old_x), np.float64(old_y)
             scale_x, scale_y, slope = of_rings[rings + j], of_rings[2 * rings + j], np.float64(of_rings[3 * rings + j])
-            spread = _scale(of_rings[4 * rings + j], HIGHEST_LOG_SPREAD)
+            spread = scale_of(of_rings[4 * rings + j], HIGHEST_LOG_SPREAD)
             radius = math.exp(spread * normal_quantile(uniform[m, 3]))
             angle = 2.0 * math.pi * uniform[m, 4]
             first, second = radius * math.cos(angle), radius * math.sin(angle)
-        position[m, 0] = center_x + _scale(scale_x, HIGHEST_LOG_SCALE) * first
-        position[m, 1] = center_y + _scale(scale_y, HIGHEST_LOG_SCALE) * (second + slope * first)
+        position[m, 0] = center_x + scale_of(scale_x, HIGHEST_LOG_SCALE) * first
+        position[m, 1] = center_y + scale_of(scale_y, HIGHEST_LOG_SCALE) * (second + slope * first)
         away_x, away_y = position[m, 0] - old_x, position[m, 1] - old_y
         distance[m] = np.sqrt(away_x * away_x + away_y * away_y) if number[m] > 0 else 0.0
         sums[m, 0] += energy[m]
@@ -286,7 +286,7 @@ def choose_positions(
 
 
 @stage
-def _chosen(logits: Any, uniform: float) -> int:
+def chosen_category(logits: Any, uniform: float) -> int:
     """Choose a category by its cumulative probability."""
     largest, total = -np.inf, 0.0
     for k in range(len(logits)):
@@ -305,26 +305,28 @@ def _chosen(logits: Any, uniform: float) -> int:
 
 
 @stage
-def _sample(parameters: Any, choice: float, quantile: float) -> float:
+def sampled_value(parameters: Any, choice: float, quantile: float) -> float:
     """Draw from a mixture; see `NormalMixture.of`."""
     count = len(parameters) // 3
-    k = _chosen(parameters[:count], choice)
+    k = chosen_category(parameters[:count], choice)
     mean: float = parameters[count + k]
-    return mean + _scale(parameters[2 * count + k], HIGHEST_LOG_SCALE) * normal_quantile(quantile)
+    return mean + scale_of(parameters[2 * count + k], HIGHEST_LOG_SCALE) * normal_quantile(quantile)
 
 
 @stage
-def _scale(value: float, highest: float) -> float:
+def scale_of(value: float, highest: float) -> float:
     """Return a standard deviation; see `bounded_log_scale`."""
-    below = highest - _softplus(highest - value)
-    return math.exp(LOWEST_LOG_SCALE + _softplus(below - LOWEST_LOG_SCALE))
+    below = highest - softplus(highest - value)
+    return math.exp(LOWEST_LOG_SCALE + softplus(below - LOWEST_LOG_SCALE))
 
 
 @stage
-def _softplus(x: float) -> float:
+def softplus(x: float) -> float:
+    """Return the logarithm of 1 + exp(x)."""
     return max(x, 0.0) + math.log1p(math.exp(-abs(x)))
 
 
 @stage
-def _sigmoid(x: float) -> float:
+def sigmoid(x: float) -> float:
+    """Return the logistic function."""
     return 1.0 / (1.0 + math.exp(-np.float64(x)))

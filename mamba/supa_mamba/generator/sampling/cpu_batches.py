@@ -1,27 +1,38 @@
 """Continuous batches on a CPU: a finished shower leaves its slot, and the next one enters."""
 
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
 
 from supa import Run, Showers
-from supa.arrays import IntArray
+from supa.arrays import Array, IntArray
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sampling.blocks import Block
 from supa_mamba.generator.sampling.cpu import CpuStepper
 from supa_mamba.generator.sampling.leaks import LeakSampler
-from supa_mamba.generator.sampling.profiles import ProfileSampler
+from supa_mamba.generator.sampling.profiles import Profiles, ProfileSampler
 from supa_mamba.generator.sampling.rows import Hits, Rows
 
+ProfileChoice = Callable[[IntArray, Array, IntArray], Profiles]
+"""Function of the indices, conditions and deposited energies of showers; see `ProfileSampler`."""
 
-class _Queue:
-    """Showers that wait for a slot, and the blocks to which showers in progress belong."""
 
-    def __init__(self, model: ShowerGenerator, run: Run, seed: int, num_showers: int) -> None:
+class Queue:
+    """Showers that wait for a slot, and the blocks to which showers in progress belong.
+
+    Args:
+        model: The generator.
+        run: The sample.
+        seed: Its random seed.
+        num_showers: Number of showers.
+        profiles: Choice of the profiles.
+    """
+
+    def __init__(self, model: ShowerGenerator, run: Run, seed: int, num_showers: int, profiles: ProfileChoice) -> None:
         self._coding, self._run, self._num_showers = model.coding, run, num_showers
-        self._leaks, self._profiles = LeakSampler(model, seed), ProfileSampler(model, run.config, seed)
+        self._leaks, self._profiles = LeakSampler(model, seed), profiles
         self._last = self._prepare(0)
         self.unfinished = deque([self._last])
 
@@ -36,7 +47,14 @@ class _Queue:
         return self._last.stop == self._num_showers
 
     def take(self, slots: IntArray) -> Rows:
-        """Return the next showers, at most one for each slot."""
+        """Return the next showers, at most one for each slot.
+
+        Args:
+            slots: (M,) int64 free slots.
+
+        Returns:
+            The showers before their first hits.
+        """
         parts = [self._take(slots)]
         taken = len(parts[0].shower)
         while taken < len(slots) and self._last.stop < self._num_showers:
@@ -45,6 +63,25 @@ class _Queue:
             parts.append(self._take(slots[taken:]))
             taken += len(parts[-1].shower)
         return Rows.joined(parts)
+
+    def finished(self, rows: Rows, parts: list[Hits]) -> Iterator[Showers]:
+        """Return the showers of finished blocks.
+
+        Args:
+            rows: The showers in progress.
+            parts: All hits of unfinished blocks. Those of finished blocks are removed.
+
+        Yields:
+            The showers of each finished block.
+        """
+        # Showers enter in order, so all before the oldest one in progress are finished.
+        oldest = rows.shower.min(initial=self.next)
+        while self.unfinished and self.unfinished[0].stop <= oldest:
+            block = self.unfinished.popleft()
+            whole = Hits.joined(parts)
+            mine = whole.shower < block.stop
+            parts[:] = [whole.selected(~mine)]
+            yield block.showers(whole.selected(mine), self._coding, self._run)
 
     def _take(self, slots: IntArray) -> Rows:
         block = self._last
@@ -75,10 +112,11 @@ def pieces_on_cpu(model: ShowerGenerator, run: Run, seed: int, num_showers: int,
     Returns:
         Iterator over blocks of showers, in order.
     """
-    return _pieces(CpuStepper(model, seed, slots), _Queue(model, run, seed, num_showers), run, slots)
+    queue = Queue(model, run, seed, num_showers, ProfileSampler(model, run.config, seed))
+    return _pieces(CpuStepper(model, seed, slots), queue, slots)
 
 
-def _pieces(stepper: CpuStepper, queue: _Queue, run: Run, slots: int) -> Iterator[Showers]:
+def _pieces(stepper: CpuStepper, queue: Queue, slots: int) -> Iterator[Showers]:
     with torch.no_grad():
         free, parts = np.arange(slots), list[Hits]()
         rows = queue.take(free[:0])
@@ -95,11 +133,4 @@ def _pieces(stepper: CpuStepper, queue: _Queue, run: Run, slots: int) -> Iterato
                 if hits.is_last.any():
                     free = np.concatenate([free, rows.slot[hits.is_last]])
                     rows = rows.selected(~hits.is_last)
-        # Showers enter in order, so all before the oldest one in progress are finished.
-        oldest = rows.shower.min(initial=queue.next)
-        while queue.unfinished and queue.unfinished[0].stop <= oldest:
-            block = queue.unfinished.popleft()
-            whole = Hits.joined(parts)
-            mine = whole.shower < block.stop
-            parts = [whole.selected(~mine)]
-            yield block.showers(whole.selected(mine), stepper.coding, run)
+        yield from queue.finished(rows, parts)

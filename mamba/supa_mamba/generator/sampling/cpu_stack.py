@@ -30,8 +30,9 @@ from supa_mamba.ops.gated_rms_norm import compiled_kernels as gated_norm
 from supa_mamba.ops.row_linear import compiled_kernels as linear
 from supa_mamba.ops.selective_state_update import compiled_kernels as states
 
-Step = Callable[[Array, IntArray], Array]
-"""Function of (M, features) rows and their (M,) slots that returns (M, features) rows."""
+Step = Callable[[Array, IntArray, IntArray], Array]
+"""Function of (M K, features) rows, K for each sequence, of the (M,) slots of the sequences, and of the (M,) numbers of
+accepted rows of the last call, that returns (M K, features) rows."""
 
 _NO_INTEGERS = np.zeros(0, np.int64)
 _FLOAT32 = torch.empty(0)
@@ -104,15 +105,21 @@ class Perceptron:
 class CpuStack:
     """A stack and its states, for steps on a CPU.
 
+    With drafted rows, a call scores K rows of each sequence. The states stay before these rows: the next call says how
+    many of them were accepted. Layers of Mamba then replay their inputs, and attention overwrites the keys and values
+    of the others.
+
     Args:
         stack: Stack of `Mamba`, `Mamba2` and `CausalAttention`, in float32.
         state: Its states, which the steps update in place.
+        drafted: Number of drafted rows of each sequence in a call, K; 0 if each call is one step.
     """
 
-    def __init__(self, stack: BlockStack, state: StackState) -> None:
+    def __init__(self, stack: BlockStack, state: StackState, drafted: int = 0) -> None:
         self._layers: list[tuple[Array, float, Step]] = []  # weight and epsilon of a norm, and what follows it
         for block, of_block in zip(stack.blocks(), state, strict=True):
-            self._layers.append((float_array(block.norm.weight), block.norm.eps, _mixer_step(block, of_block)))
+            mix = _mixer_step(block, of_block, drafted)
+            self._layers.append((float_array(block.norm.weight), block.norm.eps, mix))
             if block.norm2 is not None and block.mlp is not None:
                 self._layers.append((float_array(block.norm2.weight), block.norm2.eps, _mlp_step(block.mlp)))
         self._last = float_array(stack.norm_f.weight), stack.norm_f.eps
@@ -127,9 +134,22 @@ class CpuStack:
         Returns:
             (M, d_model) float32 rows.
         """
+        return self.score(x, slots, _NO_INTEGERS)
+
+    def score(self, x: Array, slots: IntArray, accepted: IntArray) -> Array:
+        """Advance the states past the accepted rows of the last call, and score K drafted rows of each sequence.
+
+        Args:
+            x: (M K, d_model) float32 rows, which are overwritten. Those of a sequence are neighbours.
+            slots: (M,) int64 slots of the sequences.
+            accepted: (M,) int64 numbers of accepted rows of the last call; 0 for a new sequence.
+
+        Returns:
+            (M K, d_model) float32 rows.
+        """
         update = np.zeros_like(x)
         for weight, eps, follow in self._layers:
-            update = follow(_added_and_normalised(x, update, weight, eps), slots)
+            update = follow(_added_and_normalised(x, update, weight, eps), slots, accepted)
         return _added_and_normalised(x, update, *self._last)
 
 
@@ -155,21 +175,21 @@ def _add_and_normalise(x: Any, update: Any, weight: Any, eps: float, y: Any) -> 
             of_y[d] = row[d] * scale * weight[d]
 
 
-def _mixer_step(block: MambaBlock, state: Any) -> Step:
+def _mixer_step(block: MambaBlock, state: Any, drafted: int) -> Step:
     mixer = block.mixer
     if isinstance(mixer, Mamba2):
-        return _mamba2_step(mixer, state)
+        return _mamba2_step(mixer, state, drafted)
     if isinstance(mixer, Mamba):
-        return _mamba_step(mixer, state)
+        return _mamba_step(mixer, state, drafted)
     if isinstance(mixer, CausalAttention):
-        return _attention_step(mixer, state)
+        return _attention_step(mixer, state, drafted)
     raise ValueError(f"{type(mixer).__name__} cannot be sampled; a generator has Mamba, Mamba2 and CausalAttention.")
 
 
 def _mlp_step(mlp: GatedMLP) -> Step:
     fc1, fc2 = Linear(mlp.fc1), Linear(mlp.fc2)
 
-    def step(x: Array, _: IntArray) -> Array:
+    def step(x: Array, _slots: IntArray, _accepted: IntArray) -> Array:
         hidden = fc1(x)
         y = np.empty((len(x), hidden.shape[1] // 2), np.float32)
         arguments: list[Any] = [hidden, 0, len(x), y]
@@ -179,18 +199,21 @@ def _mlp_step(mlp: GatedMLP) -> Step:
     return step
 
 
-def _convolution_step(layer: nn.Conv1d, state: Array, *, use_silu: bool = True) -> Step:
+def _convolution_step(layer: nn.Conv1d, state: Array, drafted: int, *, use_silu: bool = True) -> Step:
     weight, channels = float_array(layer.weight.squeeze(1).t()), layer.in_channels
     bias = np.zeros(channels, np.float32) if layer.bias is None else float_array(layer.bias)
-    no_cache = np.zeros((0, 1, channels), np.float32)
+    cache = _cache(state, drafted, channels)
 
-    def step(x: Array, slots: IntArray) -> Array:
-        inputs, y = x[:, None], np.empty((len(x), 1, channels), np.float32)
+    def step(x: Array, slots: IntArray, accepted: IntArray) -> Array:
+        inputs = x.reshape(len(slots), -1, channels)
+        y = np.empty_like(inputs)
         arguments: list[Any] = [
-            state, no_cache, inputs, weight, bias, _NO_INTEGERS, _NO_INTEGERS, slots, use_silu, 0, len(x), y
+            state, cache, inputs, weight, bias, accepted, _NO_INTEGERS, slots, use_silu, 0, len(slots), y
         ]  # fmt: skip
         convolution.take_steps(*arguments)
-        return y[:, 0]
+        if drafted:
+            cache[slots] = inputs
+        return y.reshape(-1, channels)
 
     return step
 
@@ -204,46 +227,65 @@ class _Recurrence:
         bias: (E,) bias of the step sizes.
         state: (R, channels, N) states.
         groups: Number of groups of channels that share B and C.
+        drafted: Number of drafted rows of each sequence in a call, or 0.
     """
 
-    def __init__(self, A: Array, D: Array, bias: Array, state: Array, groups: int) -> None:
+    def __init__(self, A: Array, D: Array, bias: Array, state: Array, groups: int, drafted: int) -> None:
         self._A, self._D, self._bias, self._state, self._groups = A, D, bias, state, groups
+        entries, self._drafted = len(A), drafted
+        self._caches = (
+            _cache(state, drafted, state.shape[1]), _cache(state, drafted, entries),
+            _cache(state, drafted, groups, state.shape[2]),
+        )  # fmt: skip
 
-    def __call__(self, u: Array, dt: Array, B: Array, C: Array, gate: Array | None, slots: IntArray) -> Array:
-        count, states_ = len(u), self._state.shape[2]
-        per_group = (count, 1, self._groups, states_)
-        z = np.zeros((0, 1, u.shape[1]), np.float32) if gate is None else gate[:, None]
-        none = np.zeros((0, 1, u.shape[1]), np.float32)
-        y = np.empty((count, 1, u.shape[1]), np.float32)
+    def __call__(
+        self, u: Array, dt: Array, B: Array, C: Array, gate: Array | None, slots: IntArray, accepted: IntArray
+    ) -> Array:
+        count, channels = len(slots), u.shape[1]
+        per_group = (count, -1, self._groups, self._state.shape[2])
+        inputs, dt, B, C = (
+            u.reshape(count, -1, channels),
+            dt.reshape(count, -1, dt.shape[1]),
+            *(x.reshape(per_group) for x in (B, C)),
+        )
+        z = np.zeros((0, 1, channels), np.float32) if gate is None else gate.reshape(inputs.shape)
+        y = np.empty_like(inputs)
         arguments: list[Any] = [
-            self._state, none, np.zeros((0, 1, 1), np.float32), np.zeros((0, 1, self._groups, states_), np.float32),
-            u[:, None], dt[:, None], self._A, B.reshape(per_group), C.reshape(per_group), self._D, z, self._bias,
-            _NO_INTEGERS, slots, True, 0, count, y,
+            self._state, *self._caches, inputs, dt, self._A, B, C, self._D, z, self._bias, accepted, slots, True, 0,
+            count, y,
         ]  # fmt: skip
         states.take_steps(*arguments)
-        return y[:, 0]
+        if self._drafted:
+            for cache, new in zip(self._caches, (inputs, dt, B), strict=True):
+                cache[slots] = new
+        return y.reshape(-1, channels)
 
 
-def _mamba2_step(mixer: Mamba2, state: MambaState) -> Step:
+def _cache(state: Array, drafted: int, *features: int) -> Array:
+    """Return a table of the drafted inputs of all slots, or an empty one if there are none."""
+    return np.zeros((len(state) if drafted else 0, max(drafted, 1), *features), np.float32)
+
+
+def _mamba2_step(mixer: Mamba2, state: MambaState, drafted: int) -> Step:
     enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj)
-    convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), use_silu=mixer.activation == "silu")
+    convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), drafted, use_silu=mixer.activation == "silu")
     recur = _Recurrence(
         float_array(rates(mixer.A_log))[:, None], float_array(mixer.D), float_array(mixer.dt_bias),
-        state.ssm.flatten(1, 2).numpy(), mixer.ngroups,
+        state.ssm.flatten(1, 2).numpy(), mixer.ngroups, drafted,
     )  # fmt: skip
     inner, mixed, each = mixer.d_inner, mixer.conv1d.in_channels, mixer.ngroups * mixer.d_state
     norm = None
     if mixer.norm is not None:
         norm = float_array(mixer.norm.weight), mixer.norm.groups, mixer.norm.eps, mixer.norm.norm_before_gate
 
-    def step(x: Array, slots: IntArray) -> Array:
+    def step(x: Array, slots: IntArray, accepted: IntArray) -> Array:
         projected = enter(x)
         z, dt = _columns(projected, 0, inner), _columns(projected, inner + mixed, None)
-        u = convolve(_columns(projected, inner, inner + mixed), slots)
+        u = convolve(_columns(projected, inner, inner + mixed), slots, accepted)
         B, C = _columns(u, inner, inner + each), _columns(u, inner + each, None)
         if norm is None:
-            return leave(recur(_columns(u, 0, inner), dt, B, C, z, slots))
-        y = recur(_columns(u, 0, inner), dt, B, C, None, slots)
+            return leave(recur(_columns(u, 0, inner), dt, B, C, z, slots, accepted))
+        y = recur(_columns(u, 0, inner), dt, B, C, None, slots, accepted)
         normalised = np.empty_like(y)
         arguments: list[Any] = [y, z, *norm, 0, len(x), normalised]
         gated_norm.norm_forward(*arguments)
@@ -252,32 +294,37 @@ def _mamba2_step(mixer: Mamba2, state: MambaState) -> Step:
     return step
 
 
-def _mamba_step(mixer: Mamba, state: MambaState) -> Step:
+def _mamba_step(mixer: Mamba, state: MambaState, drafted: int) -> Step:
     enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj)
     select, spread = Linear(mixer.x_proj), Linear(mixer.dt_proj, bias=False)
-    convolve = _convolution_step(mixer.conv1d, state.conv.numpy())
+    convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), drafted)
     recur = _Recurrence(
-        float_array(rates(mixer.A_log)), float_array(mixer.D), float_array(mixer.dt_proj.bias), state.ssm.numpy(), 1
-    )
+        float_array(rates(mixer.A_log)), float_array(mixer.D), float_array(mixer.dt_proj.bias), state.ssm.numpy(), 1,
+        drafted,
+    )  # fmt: skip
     inner, rank, each = mixer.d_inner, mixer.dt_rank, mixer.d_state
 
-    def step(x: Array, slots: IntArray) -> Array:
+    def step(x: Array, slots: IntArray, accepted: IntArray) -> Array:
         projected = enter(x)
-        u = convolve(_columns(projected, 0, inner), slots)
+        u = convolve(_columns(projected, 0, inner), slots, accepted)
         selected = select(u)
         dt, z = spread(_columns(selected, 0, rank)), _columns(projected, inner, None)
         B, C = _columns(selected, rank, rank + each), _columns(selected, rank + each, None)
-        return leave(recur(u, dt, B, C, z, slots))
+        return leave(recur(u, dt, B, C, z, slots, accepted))
 
     return step
 
 
-def _attention_step(mixer: CausalAttention, state: AttentionState) -> Step:
+def _attention_step(mixer: CausalAttention, state: AttentionState, drafted: int) -> Step:
     enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj)
     keys, values, lengths = (tensor.numpy() for tensor in state)
     angles, heads, width = rotary_rates(mixer.rotary_emb_dim).numpy(), mixer.num_heads, mixer.head_dim
 
-    def step(x: Array, slots: IntArray) -> Array:
+    def step(x: Array, slots: IntArray, accepted: IntArray) -> Array:
+        if drafted:
+            # The rows of a sequence are processed one after another, as in steps.
+            lengths[slots] -= np.where(lengths[slots] > 0, drafted, 0) - accepted
+            slots = np.repeat(slots, drafted)
         qkv, y = enter(x).reshape(-1, 3, heads, width), np.empty((len(x), heads, width), np.float32)
         arguments: list[Any] = [qkv, keys, values, lengths, angles, slots, 0, len(x), y]
         attention.take_steps(*arguments)

@@ -24,6 +24,15 @@ PER_LEAK = 3
 HITS = 1 << 32
 """Block of the random numbers of the first hit. Those of the leak are in block 0, followed by those of the slices."""
 
+PER_TRIAL = 6
+"""Random numbers of a trial of a hit in speculative sampling: those of a hit, and whether it is accepted."""
+
+TRIALS = 1 << 60
+"""Block of the random numbers of the first trial of the first hit."""
+
+TRIAL_BITS = 20
+"""Logarithm of the largest number of trials of a hit. Trial 0 is that of the draft."""
+
 OWNER = Word(255)
 """Number in the place of a primary, which belongs to samples."""
 
@@ -76,6 +85,23 @@ def leak_uniforms(seed: int, index: IntArray) -> FloatArray:
     found = np.empty((len(index), _WORDS))
     _fill(np.uint64(seed), index, np.zeros_like(index), found)
     return found[:, :PER_LEAK]
+
+
+def trial_uniforms(seed: int, index: IntArray, number: IntArray, trial: IntArray) -> FloatArray:
+    """Return the random numbers of trials of hits, in speculative sampling.
+
+    Args:
+        seed: Random seed from 0 to 2**64 - 1.
+        index: (M,) int64 indices of the showers.
+        number: (M,) int64 numbers of earlier hits of the showers.
+        trial: (M,) int64 numbers of the trials, below 2**20.
+
+    Returns:
+        (M, 6) float64 numbers, above 0 and below 1.
+    """
+    found = np.empty((len(index), _BLOCKS * _WORDS))
+    _fill(np.uint64(seed), index, TRIALS + _BLOCKS * ((number << TRIAL_BITS) + trial), found)
+    return found[:, :PER_TRIAL]
 
 
 @kernel

@@ -1,0 +1,1 @@
+"""Speculative sampling: a cheap draft proposes several hits, and the model checks them in one pass."""
