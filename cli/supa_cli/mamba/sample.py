@@ -72,8 +72,8 @@ if TYPE_CHECKING:
 @click.option(
     "--draft-length",
     metavar="N",
-    help="Number of hits that the draft proposes at once, or auto to measure which is fastest. It does not change the "
-    "showers.  [default: auto]",
+    help="Number of hits that the draft proposes at once, or auto to measure which is fastest. On a CPU it does not "
+    "change the showers; on a GPU it can change their last bits.  [default: auto]",
 )
 @DEVICE
 @threads_option

@@ -64,7 +64,7 @@ def sample_showers(
             for each slice. The distribution of the showers is that of the model. Single showers are other ones than
             without a draft.
         draft_length: Number of hits that the draft proposes at once, by default the one with the most hits per second
-            in a short measurement. It does not change the showers.
+            in a short measurement. It changes no shower on a CPU, and at most their last bits on a GPU.
 
     Returns:
         The showers, in the order of their indices. Each has one primary along the axis, to which all hits belong.
