@@ -26,6 +26,7 @@ from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
 from supa_mamba.generator.rewards import DensityRatioReward
 from supa_mamba.generator.sample_measures import SampleMeasures
 from supa_mamba.generator.sampling import cpu, profiles
+from supa_mamba.generator.sampling.profile_batches import sample_profiles
 
 SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_energy="log:1:20", split_early=0.3)
 SIZES = GeneratorConfig(d_model=32, n_layer=1, d_state=4, energy_components=2, position_components=2)
@@ -200,6 +201,27 @@ def test_a_biased_head_is_corrected(unmeasured, generator, device):
     assert history[-1].valid["policy"]["kl_per_shower"] > 0
     changed = {name for name, weights in task.model.state_dict().items() if not torch.equal(weights, before[name])}
     assert {name.split(".")[0] for name in changed} == {"leak_head", "profile"}
+
+
+def test_profiles_without_hits_are_those_of_sampled_showers(generator):
+    showers = sample_showers(generator, SHALLOW, 40, seed=2, first=250)
+    batch, incident = sample_profiles(generator, SHALLOW, 40, seed=2, first=250)
+    expected = generator.coding.encode(showers)
+    assert torch.equal(incident, torch.from_numpy(showers.incident_energy))
+    for name in ("condition", "leak", "leak_logit", "leak_scale", "count", "slice_energy", "slice_remaining",
+                 "slice_logit", "slice_scale", "last_slice"):  # fmt: skip
+        assert torch.equal(getattr(batch, name), getattr(expected, name)), name
+
+
+def test_several_configs_have_groups_and_measurements_of_their_own(unmeasured):
+    cold, hot = (SHALLOW.replace(split_early=p) for p in (0.3, 0.5))
+    parts = [supa.simulate(100, config, seed=1) for config in (cold, hot)]
+    model = ShowerGenerator(SIZES, HitCoding.fit(parts, ["split_early"]))
+    task = finetuning_task(model, SHORT.replace(steps=2), configs=[cold, hot])
+    (one, other) = next(iter(task.batches(0, 0, 0)))
+    assert len(one.batch.leak) == len(other.batch.leak) == 16
+    assert one.batch.condition[:, 1].unique() != other.batch.condition[:, 1].unique()
+    assert list(Trainer(task).run().history[0].valid) == ["policy, config 0", "policy, config 1"]
 
 
 def test_a_density_ratio_rewards_true_showers(few, showers, generator):
