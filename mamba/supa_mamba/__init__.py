@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from supa_mamba.generator.distillation import distillation_task as distillation_task
     from supa_mamba.generator.distillation import stream_distillation_task as stream_distillation_task
     from supa_mamba.generator.export import export_generator as export_generator
+    from supa_mamba.generator.finetuning import finetuning_task as finetuning_task
+    from supa_mamba.generator.finetuning_config import FinetuningConfig as FinetuningConfig
     from supa_mamba.generator.hits import HitBatch as HitBatch
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
     from supa_mamba.generator.sampling.sampler import sample_showers as sample_showers

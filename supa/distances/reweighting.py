@@ -1,5 +1,6 @@
 """Ratio of two densities from a calibrated classifier, with cross-fitting."""
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -118,13 +119,7 @@ def density_ratio(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 
         Platt, Advances in Large Margin Classifiers (1999) 61. Weights of showers from a classifier: Diefenbacher et
         al., JINST 15 (2020) P11004.
     """
-    samples = two_matrices(true, generated)
-    for name, rows in zip(("true", "generated"), samples, strict=True):
-        if len(rows) < FEWEST_ROWS:
-            raise ValueError(
-                f"{name}: a calibrated classifier needs at least {FEWEST_ROWS:,} showers of each sample, got "
-                f"{len(rows):,}."
-            )
+    samples = _large_enough(true, generated)
     random = np.random.default_rng(check_int(0, 2**63 - 1, "seed", seed))
     parts = [shuffled_groups(len(rows), _FOLDS, random) for rows in samples]
     logits = [np.empty(len(rows)) for rows in samples]
@@ -134,17 +129,65 @@ def density_ratio(true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int = 
             np.delete(rows, np.concatenate(left_out), axis=0)
             for rows, left_out in zip(samples, zip(tested, calibrating, strict=True), strict=True)
         ]
-        score = boosted_trees(known[1], known[0], int(random.integers(2**31)), **_SETTINGS)
-        held = [score(rows[part]) for rows, part in zip(samples, calibrating, strict=True)]
-        slope, intercept = _line(*held)
+        held = [rows[part] for rows, part in zip(samples, calibrating, strict=True)]
+        calibrated = _calibrated(known, held, int(random.integers(2**31)))
         for logit, rows, part in zip(logits, samples, tested, strict=True):
-            logit[part] = slope * score(rows[part]) + intercept
+            logit[part] = calibrated(rows[part])
     ratio = np.exp(logits[1]) * (len(samples[1]) / len(samples[0]))
     mean = float(ratio.mean())
     probability = 1 / (1 + np.exp(-np.concatenate(logits)))
     # The intercept of each part has the variance 1 / sum p(1 - p), and shifts the logarithms of all its ratios.
     variance = ratio.var() / len(ratio) + mean**2 / (probability * (1 - probability)).sum()
     return DensityRatio(ratio / mean, Estimate(mean, float(np.sqrt(variance))), _curve(probability, len(samples[0])))
+
+
+def calibrated_log_ratio(
+    true: npt.ArrayLike, generated: npt.ArrayLike, *, seed: int
+) -> Callable[[FloatArray], FloatArray]:
+    """Learn the logarithm of a density ratio for rows that are not part of the samples.
+
+    Boosted trees learn from nine tenths of the rows, and the others calibrate them. See `density_ratio`, which returns
+    ratios for the generated rows themselves.
+
+    Args:
+        true: (n, k) features of the true showers, NaN where a feature is undefined.
+        generated: (m, k) features of the generated showers.
+        seed: Random seed of the parts and the training.
+
+    Returns:
+        Function that returns the logarithms of true over generated density of (rows, k) features.
+
+    Raises:
+        ValueError: See `density_ratio`.
+    """
+    samples = _large_enough(true, generated)
+    random = np.random.default_rng(check_int(0, 2**63 - 1, "seed", seed))
+    parts = [shuffled_groups(len(rows), _FOLDS, random)[0] for rows in samples]
+    held = [rows[part] for rows, part in zip(samples, parts, strict=True)]
+    known = [np.delete(rows, part, axis=0) for rows, part in zip(samples, parts, strict=True)]
+    calibrated = _calibrated(known, held, int(random.integers(2**31)))
+    shift = np.log(len(held[1]) / len(held[0]))
+    return lambda rows: calibrated(rows) + shift
+
+
+def _large_enough(true: npt.ArrayLike, generated: npt.ArrayLike) -> tuple[FloatArray, FloatArray]:
+    samples = two_matrices(true, generated)
+    for name, rows in zip(("true", "generated"), samples, strict=True):
+        if len(rows) < FEWEST_ROWS:
+            raise ValueError(
+                f"{name}: a calibrated classifier needs at least {FEWEST_ROWS:,} showers of each sample, got "
+                f"{len(rows):,}."
+            )
+    return samples
+
+
+def _calibrated(
+    known: Sequence[FloatArray], held: Sequence[FloatArray], seed: int
+) -> Callable[[FloatArray], FloatArray]:
+    """Return the logarithm of the odds that rows are true, learned from known and calibrated with held rows."""
+    score = boosted_trees(known[1], known[0], seed, **_SETTINGS)
+    slope, intercept = _line(*(score(rows) for rows in held))
+    return lambda rows: slope * score(rows) + intercept
 
 
 def _line(true: FloatArray, generated: FloatArray) -> tuple[float, float]:

@@ -6,6 +6,7 @@ import pytest
 pytest.importorskip("sklearn", reason="scikit-learn is not installed")
 
 from supa.distances import density_ratio
+from supa.distances.reweighting import calibrated_log_ratio
 
 SHIFT = 0.5
 
@@ -67,3 +68,15 @@ def test_the_seed_defines_the_weights_and_few_rows_are_an_error():
     assert (density_ratio(true, generated, seed=2).weight != first).any()
     with pytest.raises(ValueError, match=r"generated: a calibrated classifier needs at least 1,000 showers .* 999"):
         density_ratio(true, generated[:999])
+
+
+def test_the_ratio_of_other_rows_is_calibrated():
+    random = np.random.default_rng(4)
+    true, generated = random.normal(0.8, 1, size=(2000, 1)), random.normal(size=(6000, 1))
+    log_ratio = calibrated_log_ratio(true, generated, seed=0)
+    x = np.linspace(-0.8, 1.6, 25)
+    assert np.abs(log_ratio(x[:, None]) - (0.8 * x - 0.32)).mean() < 0.2
+    weight = np.exp(log_ratio(random.normal(size=(4000, 1))))
+    assert abs(weight.mean() - 1) < 0.1
+    with pytest.raises(ValueError, match=r"generated: a calibrated classifier needs at least 1,000 showers"):
+        calibrated_log_ratio(true, generated[:999], seed=0)

@@ -9,6 +9,7 @@ from supa_cli.lazy_group import LazyGroup
 _COMMANDS = {
     "distil": "Distil a Transformer generator into one with Mamba layers.",
     "evaluate": "Evaluate a trained encoder, and compare it with baselines.",
+    "finetune": "Fine-tune a generator with a reward for its samples.",
     "refine": "Refine a sample with density ratios from a classifier.",
     "sample": "Sample showers from a generator into a file.",
     "train": "Train an encoder of showers.",

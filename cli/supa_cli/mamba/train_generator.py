@@ -138,18 +138,18 @@ def stored_generator(path: Path, *, resume: bool) -> "GeneratorCheckpoint | None
 
 
 def run_generator_training(
-    make: Callable[..., "GeneratorTask"],
+    make: Callable[..., Any],
     path: Path,
     place: Any,
     *,
-    print_start: Callable[["GeneratorTask"], None],
+    print_start: Callable[[Any], None],
     quiet: bool,
     **options: Any,
 ) -> None:
     """Train a generator in the processes of torchrun, and store its checkpoints.
 
     Args:
-        make: Function of the processes that prepares the training.
+        make: Function of the processes that prepares the training: a `GeneratorTask`, or a `FinetuningTask`.
         path: File of the checkpoint.
         place: Device of the training.
         print_start: Function that prints what is trained.

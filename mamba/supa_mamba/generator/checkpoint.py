@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Self
 from supa import ShowerConfig
 from supa_learning.trainer import Trainer
 from supa_mamba.generator.coding import HitCoding
+from supa_mamba.generator.finetuning_task import FinetuningTask
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.task import GeneratorTask, new_generator
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
@@ -50,11 +51,11 @@ class GeneratorCheckpoint(PackedCheckpoint):
     shower_configs: list[ShowerConfig]
 
     @classmethod
-    def of(cls, trainer: Trainer[GeneratorTask]) -> Self:
+    def of(cls, trainer: Trainer[GeneratorTask] | Trainer[FinetuningTask]) -> Self:
         """Return a checkpoint of a training run.
 
         Args:
-            trainer: Trainer of the generator, between two steps or after the last one.
+            trainer: Trainer of the generator or of its fine-tuning, between two steps or after the last one.
 
         Returns:
             The checkpoint. Further training does not change it.

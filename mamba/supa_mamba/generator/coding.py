@@ -21,6 +21,8 @@ from supa_mamba.generator.shower_checks import check_showers
 SHARE_BITS = 40
 """Energies are counted in units of 2^-40 of the incident energy, so that sums over hits are exact and reproducible."""
 
+_LOG_UNIT = SHARE_BITS * math.log(2.0)
+
 FARTHEST = 1000.0
 """Largest coordinate of a hit in sums of energies times positions, in units of `HitCoding.position_scale`."""
 
@@ -161,53 +163,76 @@ class HitCoding(Config):
         none = torch.zeros(len(counts) * slices, dtype=torch.int64, device=device)
         count = none.index_add(0, place, torch.ones_like(place)).view(-1, slices)
         in_slice = none.index_add(0, place, energy).view(-1, slices)
-        later = in_slice.flip(1).cumsum(1).flip(1) - in_slice
         slice_end = (offset[:-1, None] + count.cumsum(1)).view(-1)[place]
         before = torch.nn.functional.pad(energy.cumsum(0), (1, 0))
         rest = before[slice_end] - before[row + 1]
         left = slice_end - row
-        is_last, has_share = left == 1, (count > 0) & (later > 0)
-        log_unit = SHARE_BITS * math.log(2.0)
-
-        def logit_and_scale(part: Tensor, others: Tensor, mask: Tensor, incident: Tensor) -> tuple[Tensor, Tensor]:
-            """Return the logit of a share, and its derivative with respect to the energy, where there is a mask."""
-            of_part, of_others = (x.clamp(min=1).double().log() for x in (part, others))
-            scale = (part + others).clamp(min=1).double().log() - of_part - of_others - incident.log() + log_unit
-            return tuple(torch.where(mask, x, 0.0).float() for x in (of_part - of_others, scale))  # type: ignore[return-value]
-
-        energy_logit, energy_scale = logit_and_scale(energy, rest, ~is_last, whole)
-        slice_logit, slice_scale = logit_and_scale(in_slice, later, has_share, incident[:, None])
+        energy_logit, energy_scale = _logit_and_scale(energy, rest, left > 1, whole)
         position = torch.stack([columns.x, columns.y], 1).double().div(self.position_scale).float()
         # One flat cumulative sum, because that of three columns is slow on a GPU. Differences remove what is before the
         # first hit of the shower.
         added = weighted_positions(energy, position).T.flatten()
         sums = (added.cumsum(0) - added).view(3, -1)
-        last_slice = torch.where(count > 0, torch.arange(slices, device=device), -1).amax(1)
-        leaked, deposited = columns.leaked_energy.double(), incident - columns.leaked_energy.double()
-        leak = torch.where(counts == 0, ALL_LEAKS, torch.where(leaked > 0, PARTIAL_LEAK, NO_LEAK))
-        part = leak == PARTIAL_LEAK
-        leaked, deposited = (torch.where(part, x, 1.0) for x in (leaked, deposited.clamp(min=1e-300)))
-        return HitBatch(
+        return self.encode_profiles(
+            count, in_slice, columns.incident_energy, columns.leaked_energy, condition
+        )._replace(
             offset=offset,
+            slice=of_hit,
+            position=position,
+            energy_logit=energy_logit,
+            energy_scale=energy_scale,
+            remaining=((energy + rest).double().log() - _LOG_UNIT).float(),
+            left=left,
+            number=row - offset[:-1][shower],
+            number_in_slice=count.view(-1)[place] - left,
+            sums=(sums - sums[:, offset[:-1][shower]]).T,
+        )
+
+    def encode_profiles(
+        self, count: Tensor, energy: Tensor, incident_energy: Tensor, leaked_energy: Tensor, condition: Tensor
+    ) -> HitBatch:
+        """Code the leak and the profile of showers without their hits, on the device of the profiles.
+
+        Args:
+            count: (S, L) int64 number of hits of each slice, numbered from the first slice of the readout layers.
+            energy: (S, L) int64 energy of each slice, in units of 2^-40 of the incident energy.
+            incident_energy: (S,) incident energy (GeV).
+            leaked_energy: (S,) energy that left the last slice (GeV).
+            condition: (S, C) float32 conditions of the showers.
+
+        Returns:
+            The showers, with no rows for hits. The likelihoods of leak and profile do not need them.
+        """
+        device, slices = count.device, self.num_slices
+        later = energy.flip(1).cumsum(1).flip(1) - energy
+        incident, leaked = incident_energy.double(), leaked_energy.double()
+        deposited = (incident - leaked).clamp(min=1e-300)
+        slice_logit, slice_scale = _logit_and_scale(energy, later, (count > 0) & (later > 0), incident[:, None])
+        none = count.new_zeros(0)
+        leak = torch.where(count.sum(1) == 0, ALL_LEAKS, torch.where(leaked > 0, PARTIAL_LEAK, NO_LEAK))
+        part = leak == PARTIAL_LEAK
+        leaked, deposited = (torch.where(part, x, 1.0) for x in (leaked, deposited))
+        return HitBatch(
+            offset=count.new_zeros(count.shape[0] + 1),
             condition=condition,
             leak=leak,
             leak_logit=(leaked.log() - deposited.log()).float(),
             leak_scale=torch.where(part, incident.log() - leaked.log() - deposited.log(), 0.0).float(),
             count=count,
-            slice_energy=torch.where(count > 0, in_slice.clamp(min=1).double().log() - log_unit, 0.0).float(),
-            slice_remaining=((in_slice + later).clamp(min=1).double().log() - log_unit).float(),
+            slice_energy=torch.where(count > 0, energy.clamp(min=1).double().log() - _LOG_UNIT, 0.0).float(),
+            slice_remaining=((energy + later).clamp(min=1).double().log() - _LOG_UNIT).float(),
             slice_logit=slice_logit,
             slice_scale=slice_scale,
-            last_slice=last_slice,
-            slice=of_hit,
-            position=position,
-            energy_logit=energy_logit,
-            energy_scale=energy_scale,
-            remaining=((energy + rest).double().log() - log_unit).float(),
-            left=left,
-            number=row - offset[:-1][shower],
-            number_in_slice=count.view(-1)[place] - left,
-            sums=(sums - sums[:, offset[:-1][shower]]).T,
+            last_slice=torch.where(count > 0, torch.arange(slices, device=device), -1).amax(1),
+            slice=none,
+            position=condition.new_zeros(0, 2),
+            energy_logit=condition.new_zeros(0),
+            energy_scale=condition.new_zeros(0),
+            remaining=condition.new_zeros(0),
+            left=none,
+            number=none,
+            number_in_slice=none,
+            sums=count.new_zeros(0, 3),
         )
 
     def decode(self, batch: HitBatch, config: ShowerConfig, incident_energy: Tensor) -> Showers:
@@ -254,6 +279,24 @@ def weighted_positions(energy: Tensor, position: Tensor) -> Tensor:
     """
     clipped = position.double().clamp(-FARTHEST, FARTHEST)
     return torch.cat([energy[:, None], (energy[:, None] * clipped + 0.5).floor().long()], 1)
+
+
+def _logit_and_scale(part: Tensor, others: Tensor, mask: Tensor, incident: Tensor) -> tuple[Tensor, Tensor]:
+    """Return the logit of a share, and the logarithm of its derivative with respect to the energy, or 0 without a mask.
+
+    Args:
+        part: Int64 energies, in units of 2^-40 of the incident energy.
+        others: Int64 energies of the rest, in the same unit.
+        mask: Where there is a share.
+        incident: Float64 incident energies (GeV).
+
+    Returns:
+        Float32 logits, and float32 logarithms (1 / GeV).
+    """
+    of_part, of_others = (x.clamp(min=1).double().log() for x in (part, others))
+    scale = (part + others).clamp(min=1).double().log() - of_part - of_others - incident.log() + _LOG_UNIT
+    logit, log_scale = (torch.where(mask, x, 0.0).float() for x in (of_part - of_others, scale))
+    return logit, log_scale
 
 
 def _most_in_slice(showers: Showers) -> int:

@@ -231,21 +231,51 @@ class ShowerGenerator(nn.Module):
         Returns:
             Logarithms of the likelihoods.
         """
-        hidden = self.add_features(hidden, previous)
+        of_energy, of_position = self.hit_likelihood(hidden, previous, batch)
+        return LogLikelihood(self.leak_likelihood(batch), self.profile_likelihood(batch).sum(1), of_energy, of_position)
+
+    def leak_likelihood(self, batch: HitBatch) -> Tensor:
+        """Compute the likelihood of the leaked energies of showers.
+
+        Args:
+            batch: The showers.
+
+        Returns:
+            (S,) logarithms of the likelihoods.
+        """
         leak, leaked = self.leak_distribution(batch.condition)
         of_leak = leak.gather(1, batch.leak[:, None])[:, 0]
         of_part = leaked.log_density(batch.leak_logit) + batch.leak_scale
+        return of_leak + torch.where(batch.leak == PARTIAL_LEAK, of_part, 0.0)
+
+    def hit_likelihood(self, hidden: Tensor, previous: Previous, batch: HitBatch) -> tuple[Tensor, Tensor]:
+        """Compute the likelihood of hits from the results of the stack.
+
+        Args:
+            hidden: (T, d_model) float32 results of the stack.
+            previous: What is known before each hit.
+            batch: The showers.
+
+        Returns:
+            (T,) logarithms of the likelihoods of the energies, and (T,) of the positions.
+        """
+        hidden = self.add_features(hidden, previous)
         of_energy = self.energy_distribution(hidden).log_density(batch.energy_logit) + batch.energy_scale
         position = self.position_distribution(hidden, previous, batch.energy_logit)
-        return LogLikelihood(
-            of_leak + torch.where(batch.leak == PARTIAL_LEAK, of_part, 0.0),
-            self._profile_likelihood(batch),
+        return (
             torch.where(batch.left == 1, 0.0, of_energy),
             position.log_density(batch.position) - 2.0 * math.log(self.coding.position_scale),
         )
 
-    def _profile_likelihood(self, batch: HitBatch) -> Tensor:
-        """Return the (S,) logarithms of the likelihoods of profiles."""
+    def profile_likelihood(self, batch: HitBatch) -> Tensor:
+        """Compute the likelihood of the number and the energy of the hits of each slice.
+
+        Args:
+            batch: The showers.
+
+        Returns:
+            (S, L) logarithms of the likelihoods; 0 for slices without a choice.
+        """
         showers, slices = batch.count.shape
         number = torch.arange(slices, device=batch.count.device)
         allowed, final = self.allowed_slices(batch.condition)
@@ -269,7 +299,7 @@ class ShowerGenerator(nn.Module):
             batch.slice_logit.flatten(),
         )
         of_slice = of_number.view(showers, slices) + of_energy.view(showers, slices) + batch.slice_scale
-        return torch.where(allowed & (number <= batch.last_slice[:, None]), of_slice, 0.0).sum(1)
+        return torch.where(allowed & (number <= batch.last_slice[:, None]), of_slice, 0.0)
 
     def allowed_slices(self, condition: Tensor) -> tuple[Tensor, Tensor]:
         """Return the slices of the readout layers of showers.

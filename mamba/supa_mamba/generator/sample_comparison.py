@@ -91,7 +91,7 @@ class SampleComparison:
             pulls = [abs(pull.generated_pull) for pull in comparison.pulls if math.isfinite(pull.generated_pull)]
             if pulls:
                 found.setdefault("largest_pull", []).append(max(pulls))
-            if (area := _auc(comparison)) is not None:
+            if (area := auc_of(*observables_of(comparison))) is not None:
                 found.setdefault("classifier_auc", []).append(area)
         return {name: max(values) for name, values in found.items()}
 
@@ -110,10 +110,18 @@ def observables_of(comparison: Comparison) -> list[FloatArray]:
     return [np.column_stack([columns[name] for name in names]) for columns in (true, generated)]
 
 
-def _auc(comparison: Comparison) -> float | None:
-    """Return the area of a classifier, or None without scikit-learn."""
+def auc_of(true: FloatArray, generated: FloatArray) -> float | None:
+    """Return the area under the ROC curve of a classifier, if there is one.
+
+    Args:
+        true: (n, k) observables of true showers.
+        generated: (m, k) observables of generated showers.
+
+    Returns:
+        The area, or None without scikit-learn.
+    """
     try:
-        return classifier_auc(*observables_of(comparison)).auc
+        return classifier_auc(true, generated).auc
     except ValueError as error:
         if "scikit-learn" not in str(error):
             raise
