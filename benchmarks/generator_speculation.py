@@ -23,9 +23,9 @@ from measuring import give, gpu_facts, note, torch_facts
 
 from supa import Run, ShowerConfig, Showers
 from supa_mamba import GeneratorCheckpoint, ShowerGenerator, sample_stream
-from supa_mamba.generator.sampling.cpu_batches import Queue
+from supa_mamba.generator.sampling.cpu_batches import Queue, pieces_of
 from supa_mamba.generator.sampling.sampler import measured_length, new_draft
-from supa_mamba.generator.sampling.speculation.batches import new_rounds, pieces_of, profile_choice
+from supa_mamba.generator.sampling.speculation.batches import new_rounds, profile_choice
 from supa_mamba.generator.sampling.speculation.drafts import DRAFTS, Draft
 from supa_mamba.generator.sampling.speculation.length import acceptance
 

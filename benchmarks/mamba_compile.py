@@ -61,6 +61,8 @@ from supa_mamba import (
 )
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.sampling.gpu import GpuRows
+from supa_mamba.generator.sampling.kernels.trials import trial_kernel
+from supa_mamba.generator.sampling.uniforms import PER_TRIAL, TRIAL_BITS, TRIALS
 from supa_mamba.modules.rotary import rotary_rates
 from supa_mamba.ops import backend
 from supa_mamba.ops.attention_step.function import attention_step
@@ -309,9 +311,15 @@ def single_precision_cases() -> dict[str, Callable[[], None]]:
         rows.enqueue(np.arange(2), np.arange(2), np.full(2, 1 << SHARE_BITS), np.zeros((2, 1), np.float32))
         rows.steps()
 
+    def trials() -> None:
+        numbers = torch.zeros(2, dtype=torch.int64)
+        found = torch.empty(2, PER_TRIAL, dtype=torch.float64)
+        trial_kernel[(2,)](numbers, numbers, numbers, numbers, found, TRIALS=TRIALS, BITS=TRIAL_BITS, num_warps=1)
+
     return {
         "linear layers": linear_layers,
         "sampling": sampling,
+        "trials of speculative sampling": trials,
         **{f"attention, heads of {width}": lambda width=width: attention(width) for width in (16, 64, 256)},
     }
 

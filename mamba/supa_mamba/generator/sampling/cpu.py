@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from supa.arrays import IntArray
+from supa.arrays import BoolArray
 from supa_mamba.generator.coding import SHARE_BITS
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sampling import compiled_kernels as kernels
@@ -36,22 +36,22 @@ class CpuStepper:
         self._chosen_energy = Linear(model.chosen_energy)
         self._energy_head, self._position_head = Perceptron(model.energy_head), Perceptron(model.position_head)
 
-    def clear(self, slots: IntArray) -> None:
-        """Prepare slots for new showers.
+    def enter(self, rows: Rows) -> None:
+        """Let showers enter their slots.
 
         Args:
-            slots: (M,) int64 slots.
+            rows: The showers before their first hits.
         """
-        clear_slots(self._state, torch.from_numpy(slots))
+        clear_slots(self._state, torch.from_numpy(rows.slot))
 
-    def step(self, rows: Rows) -> Hits:
+    def step(self, rows: Rows) -> tuple[Hits, BoolArray]:
         """Choose the next hit of each shower, and update the rows in place.
 
         Args:
             rows: The showers, none of which is finished.
 
         Returns:
-            The hits.
+            The hits, and an (M,) mask of the showers that are finished.
         """
         count = len(rows.shower)
         hits = Hits(
@@ -59,7 +59,10 @@ class CpuStepper:
             np.empty(count, np.bool_),
         )  # fmt: skip
         run_in_threads(lambda first, last: self._step(rows.part(first, last), hits.part(first, last)), count)
-        return hits
+        return hits, hits.is_last
+
+    def close(self) -> None:
+        """Do nothing: there is no recorded graph."""
 
     def _step(self, rows: Rows, hits: Hits) -> None:
         """Choose the next hits, and write them."""

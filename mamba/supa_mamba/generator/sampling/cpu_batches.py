@@ -2,12 +2,13 @@
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import numpy as np
 import torch
 
 from supa import Run, Showers
-from supa.arrays import Array, IntArray
+from supa.arrays import Array, BoolArray, IntArray
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sampling.blocks import Block
 from supa_mamba.generator.sampling.cpu import CpuStepper
@@ -17,6 +18,19 @@ from supa_mamba.generator.sampling.rows import Hits, Rows
 
 ProfileChoice = Callable[[IntArray, Array, IntArray], Profiles]
 """Function of the indices, conditions and deposited energies of showers; see `ProfileSampler`."""
+
+
+class SamplingSteps(Protocol):
+    """Model and states of showers that are sampled step by step, with one or several hits of a shower in a step."""
+
+    def enter(self, rows: Rows) -> None:
+        """Let showers enter their slots."""
+
+    def step(self, rows: Rows) -> tuple[Hits, BoolArray]:
+        """Return the next hits of showers, and an (M,) mask of the showers that are finished."""
+
+    def close(self) -> None:
+        """Release what the steps hold."""
 
 
 class Queue:
@@ -113,24 +127,37 @@ def pieces_on_cpu(model: ShowerGenerator, run: Run, seed: int, num_showers: int,
         Iterator over blocks of showers, in order.
     """
     queue = Queue(model, run, seed, num_showers, ProfileSampler(model, run.config, seed))
-    return _pieces(CpuStepper(model, seed, slots), queue, slots)
+    return pieces_of(CpuStepper(model, seed, slots), queue, slots)
 
 
-def _pieces(stepper: CpuStepper, queue: Queue, slots: int) -> Iterator[Showers]:
-    with torch.no_grad():
-        free, parts = np.arange(slots), list[Hits]()
-        rows = queue.take(free[:0])
-    while queue.unfinished or not queue.is_prepared:
+def pieces_of(steps: SamplingSteps, queue: Queue, slots: int) -> Iterator[Showers]:
+    """Sample the showers of a queue. Finished showers leave their slots, and waiting ones enter.
+
+    Args:
+        steps: Model and states.
+        queue: The showers.
+        slots: Number of showers that are sampled at the same time.
+
+    Yields:
+        Blocks of showers, in order.
+    """
+    try:
         with torch.no_grad():
-            if len(free):
-                new = queue.take(free)
-                stepper.clear(new.slot)
-                free = free[len(new.slot) :]
-                rows = Rows.joined([rows, new])
-            if len(rows.shower):
-                hits = stepper.step(rows)
-                parts.append(hits)
-                if hits.is_last.any():
-                    free = np.concatenate([free, rows.slot[hits.is_last]])
-                    rows = rows.selected(~hits.is_last)
-        yield from queue.finished(rows, parts)
+            free, parts = np.arange(slots), list[Hits]()
+            rows = queue.take(free[:0])
+        while queue.unfinished or not queue.is_prepared:
+            with torch.no_grad():
+                if len(free):
+                    new = queue.take(free)
+                    steps.enter(new)
+                    free = free[len(new.slot) :]
+                    rows = Rows.joined([rows, new])
+                if len(rows.shower):
+                    hits, is_done = steps.step(rows)
+                    parts.append(hits)
+                    if is_done.any():
+                        free = np.concatenate([free, rows.slot[is_done]])
+                        rows = rows.selected(~is_done)
+            yield from queue.finished(rows, parts)
+    finally:
+        steps.close()

@@ -8,10 +8,9 @@ import torch
 from supa import Run, ShowerConfig, Showers
 from supa.arrays import Array, IntArray
 from supa_mamba.generator.model import ShowerGenerator
-from supa_mamba.generator.sampling.cpu_batches import ProfileChoice, Queue
+from supa_mamba.generator.sampling.cpu_batches import ProfileChoice, Queue, pieces_of
 from supa_mamba.generator.sampling.gpu_profiles import GpuProfileSampler
 from supa_mamba.generator.sampling.profiles import Profiles, ProfileSampler
-from supa_mamba.generator.sampling.rows import Hits, Rows
 from supa_mamba.generator.sampling.speculation.cpu_rounds import CpuRounds
 from supa_mamba.generator.sampling.speculation.drafts import Draft
 from supa_mamba.generator.sampling.speculation.rounds import SpeculativeRounds
@@ -57,39 +56,6 @@ def new_rounds(
     """
     kind = SpeculativeRounds if is_cuda(model.inputs.weight) else CpuRounds
     return kind(model, draft, seed, slots, length)
-
-
-def pieces_of(rounds: CpuRounds | SpeculativeRounds, queue: Queue, slots: int) -> Iterator[Showers]:
-    """Sample the showers of a queue.
-
-    Args:
-        rounds: Model, draft and states.
-        queue: The showers.
-        slots: Number of showers that are sampled at the same time.
-
-    Yields:
-        Blocks of showers, in order.
-    """
-    try:
-        with torch.no_grad():
-            free, parts = np.arange(slots), list[Hits]()
-            rows = queue.take(free[:0])
-        while queue.unfinished or not queue.is_prepared:
-            with torch.no_grad():
-                if len(free):
-                    new = queue.take(free)
-                    rounds.enter(new)
-                    free = free[len(new.slot) :]
-                    rows = Rows.joined([rows, new])
-                if len(rows.shower):
-                    hits, is_done = rounds.step(rows)
-                    parts.append(hits)
-                    if is_done.any():
-                        free = np.concatenate([free, rows.slot[is_done]])
-                        rows = rows.selected(~is_done)
-            yield from queue.finished(rows, parts)
-    finally:
-        rounds.close()
 
 
 def profile_choice(model: ShowerGenerator, config: ShowerConfig, seed: int) -> ProfileChoice:
