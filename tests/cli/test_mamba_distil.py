@@ -113,3 +113,9 @@ def test_errors(run_supa):
     )
     assert code == 2
     assert "s.ckpt belongs to another training run: mamba_layers is" in " ".join(err.split())
+    # A checkpoint of an ordinary training has no stages.
+    code, _, err = run_supa(
+        "mamba", "distil", "t.ckpt", "g.h5", "--attention", "0", *DISTIL, "-o", "mamba2.ckpt", "--resume"
+    )
+    assert code == 2
+    assert "mamba2.ckpt belongs to another training run" in " ".join(err.split())

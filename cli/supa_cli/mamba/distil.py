@@ -223,7 +223,7 @@ def _maker(
 def _facts(checkpoint: "GeneratorCheckpoint") -> dict[str, object]:
     return {
         **run_facts(checkpoint),
-        "on_policy": checkpoint.training["task"]["on_policy"],
+        "on_policy": checkpoint.training["task"].get("on_policy", False),
         "the contents of the showers and of the teacher": checkpoint.digest,
     }
 
