@@ -249,7 +249,7 @@ class HitCoding(Config):
         Raises:
             ValueError: If a value is impossible for a shower of this config.
         """
-        batch, whole = HitBatch(*(column.cpu() for column in batch)), incident_energy.double().cpu()
+        batch, whole = batch.to("cpu"), incident_energy.double().cpu()
         energy = batch.remaining.double().exp() * whole.repeat_interleave(batch.offset.diff())
         energy = torch.where(batch.left == 1, energy, energy * torch.sigmoid(batch.energy_logit.double()))
         of_part = torch.sigmoid(batch.leak_logit.double())

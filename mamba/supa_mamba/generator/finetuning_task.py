@@ -299,7 +299,7 @@ class FinetuningTask(TrainingTask[list[SampledBatch]]):
             sample = self._sample(config, count, step * count)
             order = torch.argsort(sample.incident_energy, stable=True)
             of_showers = reward.credits(sample, order.view(-1, self.finetuning.group_size)).to(self.device)
-            batch = HitBatch(*(column.to(self.device) for column in sample.batch))
+            batch = sample.batch.to(self.device)
             longest = int(sample.batch.offset.diff().max()) if reward.uses_hits else None
             found.append(SampledBatch(batch, of_showers, reward.mean(sample), longest))
         return found
@@ -341,7 +341,7 @@ class FinetuningTask(TrainingTask[list[SampledBatch]]):
         apart = nats = 0.0
         for begin in range(0, len(showers), _LIKELIHOOD_BATCH):
             coded = self.coding.encode(showers[begin : begin + _LIKELIHOOD_BATCH])
-            batch = HitBatch(*(column.to(self.device) for column in coded))
+            batch = coded.to(self.device)
             longest = int(coded.offset.diff().max())
             one, other = (LogDensities.of(model, batch, longest) for model in (self.model, self.reference))
             apart += float(one.divergences(other))

@@ -111,3 +111,21 @@ class HitBatch(NamedTuple):
     number: Tensor
     number_in_slice: Tensor
     sums: Tensor
+
+    def to(self, device: torch.device | str) -> "HitBatch":
+        """Copy the showers to a device.
+
+        Args:
+            device: The device.
+
+        Returns:
+            The copy, or the same tensors if they are there already.
+
+        Example:
+            >>> import supa
+            >>> from supa_mamba import HitCoding
+            >>> showers = supa.simulate(10, "critical", seed=1)
+            >>> HitCoding.fit(showers).encode(showers).to("cpu").sums.device.type
+            'cpu'
+        """
+        return HitBatch(*(column.to(device) for column in self))

@@ -70,8 +70,7 @@ def _batches(model: ShowerGenerator, parts: Sequence[Showers]) -> Iterator[HitBa
     device = model.inputs.weight.device
     for part in parts:
         for begin in range(0, len(part), _BATCH):
-            coded = model.coding.encode(part[begin : begin + _BATCH])
-            yield HitBatch(*(values.to(device) for values in coded))
+            yield model.coding.encode(part[begin : begin + _BATCH]).to(device)
 
 
 @contextmanager
