@@ -151,7 +151,7 @@ def test_the_states_of_a_draft_return_to_the_kept_step(place, kind):
     model = model_of("critical", kind).to(place)
     showers = supa.simulate(40, "critical", seed=1)
     batch = model.coding.encode(showers[np.argsort(showers.num_hits)[-3:]])
-    batch = type(batch)(*(column.to(place) for column in batch))
+    batch = batch.to(place)
     before, first = previous_of(batch), batch.offset[:-1]
     steps, kept = ModelSteps(model, 3, 4, 200), torch.zeros(3, dtype=torch.int64, device=place)
     at, generator = torch.zeros_like(kept), torch.Generator().manual_seed(1)

@@ -9,6 +9,7 @@ from torch import Tensor
 
 from supa import ShowerConfig, Showers, expectation, observables
 from supa.arrays import FloatArray
+from supa.comparison.sample_statistics import RESOLUTION
 from supa.distances.reweighting import FEWEST_ROWS, calibrated_log_ratio
 from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.credits import Credits, credits_of_distance, credits_of_rewards, squared_distance
@@ -16,8 +17,6 @@ from supa_mamba.generator.hits import HitBatch
 
 _FEWEST_HITS = 50
 """Statistics of slices and layers in which the true showers have fewer hits are left out, as in `supa.compare`."""
-_RESOLUTION = 2.0**-18
-"""Features are rounded to this part of their largest true value: trees could recognise other roundings of float32."""
 _RESPONSE = "response"
 """The energy of the hits over the incident energy: a constant with roundings."""
 
@@ -174,7 +173,8 @@ class DensityRatioReward:
         found = []
         for name in self._names:
             largest = np.nanmax(np.abs(self._true[name]), initial=0.0)
-            unit = _RESOLUTION * (largest or 1.0)
+            # Trees could recognise other roundings of float32.
+            unit = RESOLUTION * (largest or 1.0)
             found.append(np.round(columns[name] / unit) * unit)
         return np.column_stack(found)
 
