@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from supa_mamba.modules.bimamba import BiMamba as BiMamba
     from supa_mamba.modules.block import MambaBlock as MambaBlock
     from supa_mamba.modules.conversion import convert_attention as convert_attention
+    from supa_mamba.modules.conversion import fit_converted as fit_converted
     from supa_mamba.modules.hybrid import HybridStack as HybridStack
     from supa_mamba.modules.initialisation import optimizer_groups as optimizer_groups
     from supa_mamba.modules.mamba import Mamba as Mamba

@@ -8,8 +8,9 @@ import pytest
 import torch
 from sequences import offset_of
 
-from supa_mamba import CausalAttention, HybridStack, Mamba2, convert_attention
+from supa_mamba import CausalAttention, HybridStack, Mamba2, convert_attention, fit_converted
 from supa_mamba.modules.attention import CausalAttention as Mixer
+from supa_mamba.modules.conversion import FASTEST, SLOWEST, recorded_mixers
 
 LENGTHS = [40, 0, 1, 70]
 HEADS, WIDTH = 2, 16
@@ -90,6 +91,53 @@ def test_conversion_copies_and_leaves_the_teacher_alone():
     for parameter in student.parameters():
         parameter.data.add_(1)
     assert all(torch.equal(value, before[name]) for name, value in stack.state_dict().items())
+
+
+def squared_errors(student, teacher, layers, x, offset):
+    """Return the squared errors of the converted layers on the teacher's rows, in units of the squared results."""
+    with torch.no_grad(), recorded_mixers(teacher, layers) as found:
+        teacher(x, offset)
+        mixers = [block.mixer for number, block in enumerate(student.blocks()) if number in layers]
+        return [relative(mixer(a, offset), b) ** 2 for mixer, (a, b) in zip(mixers, found, strict=True)]
+
+
+@paths
+def test_fitted_layers_are_near_the_attention_and_have_its_scale(path):
+    layers = (0, 2)
+    stack = teacher(bias=True, device=path)
+    student = convert_attention(stack, layers)
+    torch.manual_seed(1)
+    x, offset = torch.randn(1200, WIDTH).to(path), torch.arange(0, 1201, 40, device=path)
+    for block in stack.blocks():
+        block.mixer.in_proj.bias.data += 0.5  # the weights of softmax are not all equal, and their sum does not vanish
+    student = convert_attention(stack, layers)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    started = squared_errors(student, stack, layers, x, offset)
+    fit_converted(student, stack, layers, x, offset)
+    found = squared_errors(student, stack, layers, x, offset)
+    assert all(later < 0.5 < 2 < first for later, first in zip(found, started, strict=True))
+    changed = {name for name, value in student.state_dict().items() if not torch.equal(value, before[name])}
+    fitted = ("A_log", "dt_bias", "out_proj.weight", "out_proj.bias")
+    assert changed == {f"layers.{number}.mixer.{name}" for number in layers for name in fitted}
+
+    mixer = student.layers[0].mixer
+    steps = torch.nn.functional.softplus(mixer.dt_bias)
+    decays = (steps * mixer.A_log.exp()).tolist()
+    assert decays == pytest.approx([SLOWEST, FASTEST], rel=1e-5)  # two heads
+    with torch.no_grad(), recorded_mixers(stack, layers) as rows:
+        stack(x, offset)
+        projected = mixer.in_proj(rows[0][0])
+        heads, _ = mixer.run(projected, offset, None, reverse=False, return_state=False)
+    values = projected[:, WIDTH : 2 * WIDTH]
+    sizes = [a.square().view(-1, HEADS, WIDTH // HEADS).mean((0, 2)) for a in (heads, values)]
+    below = steps < 1
+    assert below.any()
+    torch.testing.assert_close(sizes[0][below], sizes[1][below], rtol=1e-3, atol=0.0)
+    # No other output projection has a smaller error.
+    best = squared_errors(student, stack, layers, x, offset)[0]
+    with torch.no_grad():
+        mixer.out_proj.weight.mul_(1.01)
+    assert squared_errors(student, stack, layers, x, offset)[0] > best
 
 
 @paths

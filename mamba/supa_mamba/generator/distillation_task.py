@@ -4,7 +4,6 @@ import copy
 import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from typing import Any
 
@@ -23,8 +22,7 @@ from supa_mamba.generator.stream_training import StreamGeneratorTask
 from supa_mamba.generator.task import GeneratorTask
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
 from supa_mamba.generator.training_showers import packed
-from supa_mamba.modules.conversion import convert_attention
-from supa_mamba.modules.stack import BlockStack
+from supa_mamba.modules.conversion import convert_attention, fit_converted, mixers_of, recorded_mixers
 from supa_mamba.packed_showers import Batch, PackedShowers
 
 ALIGNMENT, ON_POLICY = 0, 2
@@ -32,6 +30,7 @@ ALIGNMENT, ON_POLICY = 0, 2
 DATA_SHARE = 0.5
 """Share of the likelihood of true hits in the loss of the second stage; the rest is the divergence from the teacher."""
 
+_FITTED_SHOWERS = 512
 _LEAST_UNIFORM = 2.0**-25
 """Lower limit of random numbers, because the normal quantile of 0 is infinite."""
 _LEAST_SIZE = 1e-12  # of a batch without hits
@@ -44,7 +43,8 @@ _SAMPLES = 0x7F4A7C159E3779B9
 class DistillationTask(GeneratorTask):
     """Training task of a student, a copy of a Transformer with Mamba-2 in place of attention in some layers.
 
-    The new layers begin with the projections of the attention; see `convert_attention`.
+    The new layers begin with the projections of the attention; see `convert_attention`. Their decay rates and output
+    projections are fitted to the attention on up to 512 training showers; see `fit_converted`.
 
     In the first stage, only they are trained: each one to the result of the attention that it replaces, on the
     teacher's inputs of this layer. The loss of a layer is the squared error in units of the squared result.
@@ -88,14 +88,27 @@ class DistillationTask(GeneratorTask):
         **options: Any,
     ) -> None:
         self.stages = 3 if on_policy else 2
-        self._layers = _converted_layers(teacher, config)
-        student = _student(teacher, config, self._layers)
+        self.layers = _converted_layers(teacher, config)
+        """Indices of the layers whose attention is replaced."""
+        student = _student(teacher, config, self.layers)
         super().__init__(config, coding, shower_configs, train, valid, initial=student, **options)
         self.teacher = copy.deepcopy(teacher).to(self.device).requires_grad_(False).eval()
         self._stage = ALIGNMENT
         self._sampling: dict[str, Tensor] | None = None
         """Weights of the student that samples the showers of an epoch."""
         self.digest += _digest(teacher)
+        self.fit()
+
+    @torch.no_grad()
+    def fit(self) -> None:
+        """Fit the new layers to the attention on the first training showers; see `fit_converted`."""
+        trained, averaged = self.trained, self.model
+        assert isinstance(trained, ShowerGenerator)
+        count = min(len(self.train), _FITTED_SHOWERS)
+        coded = self._coded(next(self.train.batches(np.arange(count), count)))
+        rows = self.teacher.embed(previous_of(coded))
+        fit_converted(trained.stack, self.teacher.stack, self.layers, rows, coded.offset)
+        averaged.load_state_dict(trained.state_dict())
 
     def start_stage(self, stage: int) -> None:
         """Select the parameters that the stage trains."""
@@ -104,7 +117,7 @@ class DistillationTask(GeneratorTask):
         assert isinstance(trained, ShowerGenerator)
         trained.requires_grad_(stage != ALIGNMENT)
         if stage == ALIGNMENT:
-            for mixer in _mixers(trained.stack, self._layers):
+            for mixer in mixers_of(trained.stack, self.layers):
                 mixer.requires_grad_(True)
         else:
             for head in (trained.leak_head, trained.profile):
@@ -176,7 +189,7 @@ class DistillationTask(GeneratorTask):
         return Validation((-float((error / size).sum()),), self._errors(error / size))
 
     def _errors(self, errors: Tensor) -> Figures:
-        pairs = zip(self._layers, errors.tolist(), strict=True)
+        pairs = zip(self.layers, errors.tolist(), strict=True)
         return {f"layer {number}": {"relative_error": error} for number, error in pairs}
 
     def _alignment(self, model: nn.Module, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -186,9 +199,9 @@ class DistillationTask(GeneratorTask):
         errors: list[Tensor] = []
         sizes: list[Tensor] = []
         with self._autocast(enabled=model is self.trained):
-            with torch.no_grad(), _recorded(self.teacher.stack, self._layers) as found:
+            with torch.no_grad(), recorded_mixers(self.teacher.stack, self.layers) as found:
                 self.teacher.hidden(previous_of(coded), coded.offset, max_length=batch.longest)
-            for mixer, (x, y) in zip(_mixers(model.stack, self._layers), found, strict=True):
+            for mixer, (x, y) in zip(mixers_of(model.stack, self.layers), found, strict=True):
                 error = mixer(x, coded.offset) - y
                 for sums, values in ((errors, error), (sizes, y)):
                     sums.append(batch.sum(values.float().square().sum(1), by_hit=True))
@@ -268,26 +281,6 @@ def _digest(model: nn.Module) -> str:
     for weights in model.state_dict().values():
         found.update(weights.cpu().numpy().tobytes())
     return found.hexdigest()
-
-
-def _mixers(stack: BlockStack, layers: Sequence[int]) -> list[nn.Module]:
-    mixers = [block.mixer for block in stack.blocks()]
-    found = [mixers[number] for number in layers]
-    return [mixer for mixer in found if isinstance(mixer, nn.Module)]
-
-
-@contextmanager
-def _recorded(stack: BlockStack, layers: Sequence[int]) -> Iterator[list[tuple[Tensor, Tensor]]]:
-    """Record the rows before and after the mixers of layers."""
-    found: list[tuple[Tensor, Tensor]] = []
-
-    def record(_: nn.Module, given: tuple[Any, ...], result: Any) -> None:
-        found.append((given[0], result))
-
-    with ExitStack() as hooks:
-        for mixer in _mixers(stack, layers):
-            hooks.callback(mixer.register_forward_hook(record).remove)
-        yield found
 
 
 def _drawn_hits(model: ShowerGenerator, known: Tensor, previous: Previous, batch: HitBatch) -> tuple[Tensor, Tensor]:

@@ -2,10 +2,12 @@
 
 import copy
 import math
-from collections.abc import Collection
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from typing import Any, TypeVar
 
 import torch
+from torch import Tensor, nn
 
 from supa.checks import counted
 from supa_mamba.modules.attention import CausalAttention
@@ -20,6 +22,12 @@ UNIT_STEP = math.log(math.e - 1)
 """Argument at which softplus is 1."""
 SLOW_RATE = 2.0**-10
 """Decay rate of a converted layer. A state keeps 90 % over about 100 rows."""
+SLOWEST, FASTEST = 2.0**-5, 2.0
+"""Decay rates of the first and the last head of a fitted layer."""
+
+_LEAST_STEP = 1e-4
+_RIDGE = 1e-6
+"""Added to the normal equations, in units of the mean squared feature. Heads can be linearly dependent."""
 
 
 def converted_options(d_model: int, num_heads: int) -> dict[str, Any]:
@@ -90,6 +98,103 @@ def convert_attention(stack: S, layers: Collection[int]) -> S:
         if number in layers and isinstance(block.mixer, CausalAttention):
             block.mixer = _converted(block.mixer)
     return converted.train(stack.training)
+
+
+@torch.no_grad()
+def fit_converted(student: BlockStack, teacher: BlockStack, layers: Sequence[int], x: Tensor, offset: Tensor) -> None:
+    """Fit converted layers to the results of the attention that they replace, without gradients.
+
+    Softmax averages the values, but linear attention adds them up. Its results are larger by a factor of up to a
+    thousand, and training needs many steps to correct this. So the step sizes of each head are set such that its
+    results are as large as its values. The decay rates, times the step sizes, become a geometric sequence from 1/32 to
+    2 over the heads. The output projection, with its bias, is set to the least-squares solution.
+
+    Args:
+        student: Result of `convert_attention`. It is modified.
+        teacher: The stack with the attention.
+        layers: Indices of the converted layers.
+        x: (T, d_model) packed rows, the input of the teacher. There should be many more rows than features.
+        offset: (S + 1,) int64 offsets.
+
+    Example:
+        >>> import torch
+        >>> from supa_mamba import HybridStack, convert_attention, fit_converted
+        >>> teacher = HybridStack(16, 2, range(2), num_heads=2)
+        >>> x, offset = torch.randn(1000, 16), torch.arange(0, 1001, 20)
+        >>> student = convert_attention(teacher, [0, 1])
+        >>> before = (student(x, offset) - teacher(x, offset)).square().mean()
+        >>> fit_converted(student, teacher, [0, 1], x, offset)
+        >>> bool((student(x, offset) - teacher(x, offset)).square().mean() < before)
+        True
+    """
+    with recorded_mixers(teacher, layers) as found:
+        teacher(x, offset)
+    for mixer, (rows, attended) in zip(mixers_of(student, layers), found, strict=True):
+        assert isinstance(mixer, Mamba2)
+        width, heads = mixer.d_model, mixer.nheads
+        projected = mixer.in_proj(rows)
+        rates = torch.linspace(math.log(SLOWEST), math.log(FASTEST), heads).to(mixer.A_log)
+        mixer.A_log.copy_(rates)
+        values = projected[:, width : 2 * width]  # after the gate
+        steps = _size_of_heads(values, heads) / _size_of_heads(_run(mixer, projected, offset), heads)
+        # The results are proportional to the step sizes if the decay per row, rate times step size, does not change.
+        steps = steps.nan_to_num(1, 1).clamp(_LEAST_STEP, 1)
+        mixer.dt_bias.copy_(steps + torch.log(-torch.expm1(-steps)))  # the inverse of softplus
+        mixer.A_log.copy_(rates - steps.log())
+        features = _run(mixer, projected, offset)
+        features = torch.cat([features, features.new_ones(len(rows), 1)], 1).double()
+        normal = features.t() @ features
+        normal.diagonal().add_(_RIDGE * normal.diagonal().mean())
+        solution = torch.linalg.solve(normal, features.t() @ attended.double())
+        mixer.out_proj.weight.copy_(solution[:-1].t())
+        mixer.out_proj.bias.copy_(solution[-1])
+
+
+def _run(mixer: Mamba2, projected: Tensor, offset: Tensor) -> Tensor:
+    """Return the results of the heads, before the output projection."""
+    return mixer.run(projected, offset, None, reverse=False, return_state=False)[0]
+
+
+def _size_of_heads(values: Tensor, heads: int) -> Tensor:
+    """Return the root mean square of each head."""
+    return values.float().square().mean(0).view(heads, -1).mean(1).sqrt()
+
+
+def mixers_of(stack: BlockStack, layers: Sequence[int]) -> list[nn.Module]:
+    """Return the mixers of layers.
+
+    Args:
+        stack: The stack.
+        layers: Indices of the layers.
+
+    Returns:
+        The mixers, in the order of the layers.
+    """
+    mixers = [block.mixer for block in stack.blocks()]
+    found = [mixers[number] for number in layers]
+    return [mixer for mixer in found if isinstance(mixer, nn.Module)]
+
+
+@contextmanager
+def recorded_mixers(stack: BlockStack, layers: Sequence[int]) -> Iterator[list[tuple[Tensor, Tensor]]]:
+    """Record the rows before and after the mixers of layers.
+
+    Args:
+        stack: The stack.
+        layers: Indices of the layers.
+
+    Yields:
+        A list, which a forward pass of the stack fills with the rows before and after each mixer.
+    """
+    found: list[tuple[Tensor, Tensor]] = []
+
+    def record(_: nn.Module, given: tuple[Any, ...], result: Any) -> None:
+        found.append((given[0], result))
+
+    with ExitStack() as hooks:
+        for mixer in mixers_of(stack, layers):
+            hooks.callback(mixer.register_forward_hook(record).remove)
+        yield found
 
 
 @torch.no_grad()
