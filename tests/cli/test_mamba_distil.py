@@ -51,12 +51,23 @@ def folder(tmp_path, monkeypatch, teacher):
 
 @pytest.mark.parametrize("source", [["g.h5"], STREAM], ids=["files", "stream"])
 def test_a_student_is_stored_resumed_and_sampled(run_supa, source):
-    given = ["mamba", "distil", "t.ckpt", *source, "--attention", "1/2", "--on-policy", *DISTIL]
+    given = [
+        "mamba",
+        "distil",
+        "t.ckpt",
+        *source,
+        "--attention",
+        "1/2",
+        "--divergence",
+        "reverse",
+        "--on-policy",
+        *DISTIL,
+    ]
     code, _, err = run_supa(*given, "-o", "s.ckpt")
     assert code == 0, err
     assert re.search(r"^1 layer of Mamba-2, attention in layer 1: \d+ showers to train on", err, re.M)
     assert re.search(r"^layer 0  epoch 0  relative error [\d.]+  validation relative error [\d.]+$", err, re.M)
-    assert len(re.findall(r"^teacher  epoch 0  divergence per hit [\d.]+$", err, re.M)) == 2
+    assert len(re.findall(r"^teacher  epoch 0  divergence per hit -?[\d.]+$", err, re.M)) == 2
     student, teacher = GeneratorCheckpoint.load("s.ckpt"), GeneratorCheckpoint.load("t.ckpt")
     assert student.config.generator == teacher.config.generator.replace(mamba_layers=(0,))
     assert student.config.batch_size == 16
@@ -67,6 +78,9 @@ def test_a_student_is_stored_resumed_and_sampled(run_supa, source):
     code, _, err = run_supa(*[word for word in given if word != "--on-policy"], "-o", "s.ckpt", "--resume")
     assert code == 2
     assert "s.ckpt belongs to another training run: on_policy is True" in " ".join(err.split())
+    code, _, err = run_supa(*given, "--divergence", "forward", "-o", "s.ckpt", "--resume")
+    assert code == 2
+    assert "s.ckpt belongs to another training run: divergence is reverse" in " ".join(err.split())
     code, _, err = run_supa("mamba", "sample", "s.ckpt", "sample.h5", "-n", 20, "--device", "cpu")
     assert code == 0, err
     assert len(supa_datasets.load("sample.h5")) == 20

@@ -74,7 +74,7 @@ def test_each_stage_trains_its_parameters_only(teacher, showers):
     assert {"inputs.weight", "stack.layers.1.mixer.in_proj.weight", "position_head.2.weight"} < second
     assert not any(name.startswith(("leak_head", "profile")) for name in second)
     errors = [epoch.valid["layer 0"]["relative_error"] for epoch in history[:2]]
-    assert 0 < errors[1] < errors[0]
+    assert 0 < errors[1] < errors[0] < 0.5  # the layers are fitted before the first step
     assert history[2].train["teacher"]["divergence_per_hit"] > 0
     assert not changed(of_teacher, teacher)
 
@@ -196,7 +196,7 @@ def test_a_student_is_an_ordinary_checkpoint_and_can_be_a_teacher(teacher, tmp_p
     sampled, expected = (sample_showers(each, SHALLOW, 20, seed=1) for each in (model, task.model))
     assert sampled.num_hits.sum() == expected.num_hits.sum() > 0
     both = SHORT.replace(generator=SIZES.replace(mamba_layers=(0, 1)), epochs=1)
-    assert distillation_task(model, supa.simulate(60, SHALLOW, seed=4), both)._layers == (1,)
+    assert distillation_task(model, supa.simulate(60, SHALLOW, seed=4), both).layers == (1,)
 
 
 @torch.no_grad()
@@ -220,6 +220,45 @@ def test_a_skipped_layer_adds_nothing_and_the_most_needed_attention_is_kept(teac
         nats_without_layers(model, showers, [2])
     with pytest.raises(ValueError, match="needs showers with hits"):
         nats_without_layers(model, showers[:0])
+
+
+def test_the_reverse_divergence_has_the_gradient_of_its_expectation(teacher, showers):
+    # The teacher's energies are shifted, so that KL(student || teacher) has a gradient in the means of the mixture.
+    task = distillation_task(teacher, showers, SHORT, divergence="reverse")
+    task.start_stage(1)
+    task.teacher = copy.deepcopy(task.trained).requires_grad_(False)
+    batch = next(iter(task.batches(1, 0, 0)))
+    assert task.losses(batch)[4:].abs().max() == 0
+    bias = task.trained.energy_head[2].bias
+    with torch.no_grad():
+        task.teacher.energy_head[2].bias[2:4] += 0.5
+    torch.manual_seed(0)
+    values, gradients = [], []
+    for _ in range(40):
+        divergence = task.losses(batch)[4:].sum()
+        values.append(divergence.item())
+        gradients.append(torch.autograd.grad(divergence, bias)[0][2:4])
+    assert np.mean(values) > 5 * np.std(values) / np.sqrt(len(values))
+
+    def expected():  # over energies, on a grid; the positions do not depend on the shift
+        coded = task._coded(batch)
+        previous = previous_of(coded)
+        grid = torch.linspace(-30, 30, 3001)
+        found = []
+        for model in (task.trained, task.teacher):
+            known = model.add_features(model.hidden(previous, coded.offset).float(), previous)
+            mixture = model.energy_distribution(known[previous.left != 1])
+            found.append(torch.stack([mixture.log_density(x.expand(mixture.mean.shape[:-1])) for x in grid], 1))
+        log_q, log_p = found
+        return 0.5 * (log_q.exp() * (log_q - log_p)).sum() * (grid[1] - grid[0])
+
+    exact = expected()
+    (gradient,) = torch.autograd.grad(exact, bias)
+    found, error = torch.stack(gradients).mean(0), torch.stack(gradients).std(0) / len(gradients) ** 0.5
+    assert (found - gradient[2:4]).abs().max() < 5 * error.max() < gradient[2:4].abs().max()
+    assert abs(np.mean(values) - exact.item()) < 5 * np.std(values) / np.sqrt(len(values))
+    with pytest.raises(ValueError, match="divergence: 'backward' was given, but it must be one of forward, reverse"):
+        distillation_task(teacher, showers, SHORT, divergence="backward")
 
 
 def test_layers_are_chosen_by_the_share_of_attention():

@@ -48,6 +48,14 @@ _SHARE = "1/4"
     help="A layer that keeps attention, from 0, instead of --attention. Can be repeated.",
 )
 @click.option(
+    "--divergence",
+    type=Choice(["forward", "reverse"]),
+    default="forward",
+    show_default=True,
+    help="Divergence from the teacher: forward is large where the student has too little probability, reverse where it "
+    "has too much.",
+)
+@click.option(
     "--on-policy",
     is_flag=True,
     help="Add a third stage, in which the student samples showers and is trained to the teacher's distributions of "
@@ -73,6 +81,7 @@ def command(
     attention: str | None,
     attention_by: str | None,
     attention_layers: tuple[int, ...],
+    divergence: str,
     on_policy: bool,
     compare_every: int | None,
     stream: tuple[str, ...],
@@ -123,7 +132,8 @@ def command(
 
     layers = _layers(source, attention, attention_by, attention_layers, least_needed)
     config = _config(source, layers, config_file, settings)
-    make = partial(_maker(source, config, data, choice), on_policy=on_policy, compare_every=compare_every)
+    options = {"divergence": divergence, "on_policy": on_policy, "compare_every": compare_every}
+    make = partial(_maker(source, config, data, choice), **options)
     run_generator_training(
         make, path, place, stored=stored, facts=_facts, print_start=lambda task: _print_start(task, choice),
         advice=_ADVICE, tensorboard=tensorboard, quiet=quiet,
@@ -223,6 +233,7 @@ def _maker(
 def _facts(checkpoint: "GeneratorCheckpoint") -> dict[str, object]:
     return {
         **run_facts(checkpoint),
+        "divergence": checkpoint.training["task"].get("divergence", "forward"),
         "on_policy": checkpoint.training["task"].get("on_policy", False),
         "the contents of the showers and of the teacher": checkpoint.digest,
     }

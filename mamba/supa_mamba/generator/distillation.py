@@ -8,7 +8,7 @@ from supa import Showers
 from supa.checks import counted
 from supa.presets import ConfigLike
 from supa_learning.processes import Processes
-from supa_mamba.generator.distillation_task import DistillationTask, StreamDistillationTask
+from supa_mamba.generator.distillation_task import DistillationTask, Divergence, StreamDistillationTask
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.shower_checks import check_showers
 from supa_mamba.generator.skipping import nats_without_layers
@@ -90,6 +90,7 @@ def distillation_task(
     showers: Any,
     config: GeneratorTrainingConfig,
     *,
+    divergence: Divergence = "forward",
     on_policy: bool = False,
     compare_every: int | None = None,
     processes: Processes | None = None,
@@ -105,6 +106,7 @@ def distillation_task(
             replaced.
         showers: See `generator_task`. Their configs are those of the teacher's training showers.
         config: Configuration of the student and its training: that of the teacher with ``mamba_layers``.
+        divergence: Direction of the divergence; see `DistillationTask`.
         on_policy: Whether a third stage trains the student on its own samples.
         compare_every: See `generator_task`.
         processes: See `generator_task`.
@@ -143,6 +145,7 @@ def distillation_task(
         packed(train, configs),
         packed(valid, configs),
         teacher=teacher,
+        divergence=divergence,
         on_policy=on_policy,
         comparison=sample_comparison(valid, compare_every, config),
         processes=processes,
@@ -157,6 +160,7 @@ def stream_distillation_task(
     *,
     batches_per_epoch: int = 400,
     validation_showers: int = 10_000,
+    divergence: Divergence = "forward",
     on_policy: bool = False,
     compare_every: int | None = None,
     processes: Processes | None = None,
@@ -170,6 +174,7 @@ def stream_distillation_task(
         config: See `distillation_task`.
         batches_per_epoch: Number of batches from one validation to the next.
         validation_showers: Number of validation showers.
+        divergence: See `distillation_task`.
         on_policy: See `distillation_task`.
         compare_every: See `stream_generator_task`.
         processes: See `stream_generator_task`.
@@ -201,6 +206,7 @@ def stream_distillation_task(
         *parts.packed(),
         batches_per_epoch=batches_per_epoch,
         teacher=teacher,
+        divergence=divergence,
         on_policy=on_policy,
         comparison=parts.comparison,
         processes=processes,

@@ -5,7 +5,7 @@ import hashlib
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -24,6 +24,8 @@ from supa_mamba.generator.training_config import GeneratorTrainingConfig
 from supa_mamba.generator.training_showers import packed
 from supa_mamba.modules.conversion import convert_attention, fit_converted, mixers_of, recorded_mixers
 from supa_mamba.packed_showers import Batch, PackedShowers
+
+Divergence = Literal["forward", "reverse"]
 
 ALIGNMENT, ON_POLICY = 0, 2
 """Numbers of the first and the third stage."""
@@ -52,7 +54,8 @@ class DistillationTask(GeneratorTask):
     In the second stage, all layers and the heads of the hits are trained. Half of the loss is the negative logarithm of
     the likelihood, as in `GeneratorTask`. The other half is the divergence KL(teacher || student) of the distributions
     of the next hit after the true earlier hits. That of mixtures has no closed form. The estimate from one hit of the
-    teacher, log p_teacher - log p_student, has no bias.
+    teacher, log p_teacher - log p_student, has no bias. With ``divergence="reverse"`` it is KL(student || teacher). Its
+    value and gradient are estimated from one hit of the student.
 
     In the third stage, which ``on_policy`` adds, the earlier hits are those of showers that the student samples. The
     loss is the divergence alone. Showers are sampled at the beginning of each epoch with the averaged weights. The
@@ -68,6 +71,8 @@ class DistillationTask(GeneratorTask):
         train: See `GeneratorTask`.
         valid: See `GeneratorTask`.
         teacher: The teacher. It is copied.
+        divergence: Direction of the divergence in the second and the third stage: ``"forward"``, which keeps the tails
+            of the teacher; or ``"reverse"``, which avoids hits that the teacher does not make.
         on_policy: Whether there is a third stage.
         **options: Further arguments of `GeneratorTask`.
 
@@ -84,9 +89,14 @@ class DistillationTask(GeneratorTask):
         valid: PackedShowers,
         *,
         teacher: ShowerGenerator,
+        divergence: Divergence = "forward",
         on_policy: bool = False,
         **options: Any,
     ) -> None:
+        if divergence not in get_args(Divergence):
+            allowed = ", ".join(get_args(Divergence))
+            raise ValueError(f"divergence: {divergence!r} was given, but it must be one of {allowed}.")
+        self._divergence = divergence
         self.stages = 3 if on_policy else 2
         self.layers = _converted_layers(teacher, config)
         """Indices of the layers whose attention is replaced."""
@@ -170,8 +180,9 @@ class DistillationTask(GeneratorTask):
         return found | {"teacher": {"divergence_per_hit": float(divergence)}}
 
     def state_dict(self) -> dict[str, Any]:
-        """Return the state of the task, and the weights of the student that samples."""
-        return super().state_dict() | {"on_policy": self.stages > ON_POLICY, "sampling": self._sampling}
+        """Return the state of the task, its settings, and the weights of the student that samples."""
+        chosen = {"divergence": self._divergence, "on_policy": self.stages > ON_POLICY}
+        return super().state_dict() | chosen | {"sampling": self._sampling}
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Restore a state; see `TrainingTask.load_state_dict`."""
@@ -220,12 +231,18 @@ class DistillationTask(GeneratorTask):
         terms = student.log_likelihood(hidden, previous, coded)
         of_showers = [batch.sum(values, by_hit=False) for values in (terms.leak, terms.profile)]
         of_hits = [batch.sum(values, by_hit=True) for values in (terms.energy, terms.position)]
+        known = student.add_features(hidden, previous)
         with torch.no_grad():
-            known = teacher.add_features(of_teacher, previous)
-            drawn = _drawn_hits(teacher, known, previous, coded)
-            expected = _log_densities(teacher, known, previous, *drawn)
-        reached = _log_densities(student, student.add_features(hidden, previous), previous, *drawn)
-        divergence = [batch.sum(one - other, by_hit=True) for one, other in zip(expected, reached, strict=True)]
+            of_teacher = teacher.add_features(of_teacher, previous)
+            source, rows = (teacher, of_teacher) if self._divergence == "forward" else (student, known)
+            drawn = _drawn_hits(source, rows, previous, coded)
+            expected = _log_densities(teacher, of_teacher, previous, *drawn)
+        reached = _log_densities(student, known, previous, *drawn)
+        if self._divergence == "forward":
+            parts = [one - other for one, other in zip(expected, reached, strict=True)]
+        else:
+            parts = _reverse_divergence(reached, expected, batch)
+        divergence = [batch.sum(part, by_hit=True) for part in parts]
         return torch.stack([-by_nats * x for x in of_showers + of_hits] + [(1 - by_nats) * x for x in divergence])
 
     @torch.no_grad()
@@ -289,6 +306,19 @@ def _drawn_hits(model: ShowerGenerator, known: Tensor, previous: Previous, batch
     energy = model.energy_distribution(known).sample(uniform[:, :2])
     energy = torch.where(previous.left == 1, batch.energy_logit, energy)
     return energy, model.position_distribution(known, previous, energy).sample(uniform[:, 2:])
+
+
+def _reverse_divergence(of_student: Sequence[Tensor], of_teacher: Sequence[Tensor], batch: Batch) -> list[Tensor]:
+    """Return log p_student - log p_teacher of hits of the student, with the gradient of its expectation.
+
+    The gradient of the expectation is that of log p_student, times the value for energy and position together. Their
+    mean is subtracted first: it does not change the expectation, except for a factor 1 - 1 / (number of hits).
+    """
+    values = [(one - other).detach() for one, other in zip(of_student, of_teacher, strict=True)]
+    total = values[0] + values[1]
+    hits = batch.sum(torch.ones_like(total), by_hit=True).clamp(min=1)
+    centred = total - batch.sum(total, by_hit=True) / hits
+    return [value + centred * (one - one.detach()) for value, one in zip(values, of_student, strict=True)]
 
 
 def _log_densities(

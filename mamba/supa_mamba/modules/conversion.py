@@ -24,10 +24,13 @@ SLOW_RATE = 2.0**-10
 """Decay rate of a converted layer. A state keeps 90 % over about 100 rows."""
 SLOWEST, FASTEST = 2.0**-5, 2.0
 """Decay rates of the first and the last head of a fitted layer."""
+RIDGE = 1e-2
+"""Penalty of the squared weights, in units of the mean squared feature.
+
+Features of a head are nearly linearly dependent. Without the penalty the weights are large, and the first steps of the
+training increase the error."""
 
 _LEAST_STEP = 1e-4
-_RIDGE = 1e-6
-"""Added to the normal equations, in units of the mean squared feature. Heads can be linearly dependent."""
 
 
 def converted_options(d_model: int, num_heads: int) -> dict[str, Any]:
@@ -107,7 +110,7 @@ def fit_converted(student: BlockStack, teacher: BlockStack, layers: Sequence[int
     Softmax averages the values, but linear attention adds them up. Its results are larger by a factor of up to a
     thousand, and training needs many steps to correct this. So the step sizes of each head are set such that its
     results are as large as its values. The decay rates, times the step sizes, become a geometric sequence from 1/32 to
-    2 over the heads. The output projection, with its bias, is set to the least-squares solution.
+    2 over the heads. The output projection, with its bias, is set to the solution of ridge regression.
 
     Args:
         student: Result of `convert_attention`. It is modified.
@@ -144,7 +147,8 @@ def fit_converted(student: BlockStack, teacher: BlockStack, layers: Sequence[int
         features = _run(mixer, projected, offset)
         features = torch.cat([features, features.new_ones(len(rows), 1)], 1).double()
         normal = features.t() @ features
-        normal.diagonal().add_(_RIDGE * normal.diagonal().mean())
+        weights = normal.diagonal()[:-1]  # without the bias
+        weights += RIDGE * weights.mean()
         solution = torch.linalg.solve(normal, features.t() @ attended.double())
         mixer.out_proj.weight.copy_(solution[:-1].t())
         mixer.out_proj.bias.copy_(solution[-1])
