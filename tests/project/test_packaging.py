@@ -42,12 +42,12 @@ PUBLIC = {
         "Evaluation", "FinetuningConfig", "GENERATOR_PRESETS", "GeneratorCheckpoint", "GeneratorConfig",
         "GeneratorTrainingConfig", "HitBatch", "HitCoding", "HybridStack", "InputBuffer", "Mamba", "Mamba2",
         "MambaBlock", "MambaStack", "MambaState", "ReplayCache", "ShowerConditions", "ShowerEncoder", "ShowerGenerator",
-        "TrainingConfig", "add_rms_norm", "buffered_state_update", "causal_conv1d", "causal_conv1d_replay",
-        "causal_conv1d_update", "convert_attention", "distillation_task", "evaluate", "export_generator",
-        "finetuning_task", "from_mamba_ssm", "gated_rms_norm", "generator_task", "hash_buckets", "nats_without_layers",
-        "optimizer_groups", "sample_showers", "sample_stream", "selective_scan", "selective_state_replay",
-        "selective_state_update", "sparse_attention", "ssd", "stream_distillation_task", "stream_generator_task",
-        "stream_training_task", "train", "train_generator", "training_task",
+        "SparseAttention", "TrainingConfig", "add_rms_norm", "buffered_state_update", "causal_conv1d",
+        "causal_conv1d_replay", "causal_conv1d_update", "convert_attention", "distillation_task", "evaluate",
+        "export_generator", "finetuning_task", "from_mamba_ssm", "gated_rms_norm", "generator_task", "hash_buckets",
+        "nats_without_layers", "optimizer_groups", "sample_showers", "sample_stream", "selective_scan",
+        "selective_state_replay", "selective_state_update", "sparse_attention", "ssd", "stream_distillation_task",
+        "stream_generator_task", "stream_training_task", "train", "train_generator", "training_task",
     ],
 }  # fmt: skip
 
