@@ -1,3 +1,7 @@
+import json
+import subprocess
+import sys
+
 import pytest
 import torch
 from device_sync import no_device_sync
@@ -299,3 +303,18 @@ def test_similar_vectors_share_a_hash_bucket():
 def test_invalid_arguments_of_hashing_raise_a_clear_error(arguments, message):
     with pytest.raises(ValueError, match=message):
         hash_buckets(**({"x": torch.zeros(5, 2, 4), "buckets": 4, "seed": 0} | arguments))
+
+
+@pytest.mark.slow
+def test_the_benchmark_runs_on_a_cpu(root, tmp_path):
+    results = tmp_path / "results.json"
+    sizes = ["--hits", "200", "300", "--buckets", "4", "--heads", "2", "--head-size", "16", "--dtype", "float32"]
+    command = [sys.executable, str(root / "benchmarks" / "sparse_attention.py"), "--device", "cpu", *sizes]
+    done = subprocess.run([*command, "--json", str(results)], capture_output=True, text=True, check=False)
+    assert not done.returncode, done.stderr
+    found = json.loads(results.read_text())
+    assert [case["hits"] for case in found["cases"]] == [200, 300]
+    for case in found["cases"]:
+        assert case["difference"] < 1e-5
+        for of_pass in case["passes"].values():
+            assert not [way for way, times in of_pass["times"].items() if "error" in times]
