@@ -21,8 +21,8 @@ PUBLIC = {
         "PRESET_CLASSES", "PointDataset", "ResumeInfo", "SPLITS", "Score", "ScoreMetric", "SequenceDataset",
         "ShardProgress", "ShardReport", "ShowerFile", "ShowerStream", "ShowerWriter", "TARGETS", "Target", "Tree",
         "Within", "add_score", "benchmark_names", "benchmark_task", "convert", "from_awkward", "generate_shards",
-        "in_split", "load", "load_benchmark", "merge_shards", "rank_scores", "read_binning", "read_scores", "resumable",
-        "save", "save_predictions", "score_file", "score_predictions", "score_showers",
+        "in_split", "load", "load_benchmark", "merge_shards", "overlay_events", "rank_scores", "read_binning",
+        "read_scores", "resumable", "save", "save_predictions", "score_file", "score_predictions", "score_showers",
     ],
     "supa_gff": [
         "PRESETS", "SHOWER_TASKS", "Batch", "Checkpoint", "DiskGraph", "Evaluation", "GraphSet", "LayerStats",
