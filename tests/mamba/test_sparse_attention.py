@@ -184,6 +184,20 @@ def test_second_and_forward_mode_derivatives_on_a_cpu(monkeypatch):
     assert torch.autograd.gradgradcheck(run, given, fast_mode=True)
 
 
+@not_interpreted
+def test_per_sample_gradients(path, device):
+    buckets, offset = [x.to(device) for x in buckets_of("separate", 9, 2)], offset_of([4, 5], device)
+    given = [torch.stack([x, 2 * x]).to(device) for x in vectors(9, 2, 4)]
+
+    def loss(*given):
+        return sparse_attention(*given, *buckets, offset=offset).sin().sum()
+
+    together = torch.vmap(torch.func.grad(loss))(*given)
+    for mine, x in zip(together, zip(*given, strict=True), strict=True):
+        alone = [part.clone().requires_grad_() for part in x]
+        assert distance(mine, torch.autograd.grad(loss(*alone), alone)[0]) < 1e-13
+
+
 def test_long_buckets_are_computed_in_parts_on_a_cpu(monkeypatch):
     monkeypatch.setattr(cpu, "_KEYS", 8)
     monkeypatch.setattr(cpu, "_PAIRS", 64)

@@ -146,11 +146,11 @@ def forward(inputs: SparseInputs) -> tuple[Tensor, Tensor]:
             targets.append(queries[batch.live])
             log_sums.append(log_sum.detach()[batch.live])
             outputs.append(mixed[batch.live])
-        y, of_all = torch.zeros_like(q), torch.zeros_like(inputs.new_log_sums())
+        y, of_all = torch.zeros_like(q), torch.zeros_like(q[:, 0])
         if places:
             y = y.index_copy(0, torch.cat(targets), torch.cat(outputs))
-            of_all.view(-1)[torch.cat(places)] = torch.cat(log_sums)
-    return _like(inputs.q, y), of_all
+            of_all = of_all.index_copy(0, torch.cat(places), torch.cat(log_sums))
+    return _like(inputs.q, y), of_all.reshape(inputs.rows.shape[1:])
 
 
 def _scores(q: Tensor, k: Tensor, batch: Batch) -> Tensor:
