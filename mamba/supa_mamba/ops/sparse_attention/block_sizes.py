@@ -71,5 +71,5 @@ def backward_blocks(width: int, operand: torch.dtype) -> Blocks:
     if operand == torch.float64:
         return Blocks(16, 16, 4, 1)
     if operand == torch.float32:
-        return Blocks(32, 32, 4, 1)
+        return Blocks(32, 32, 8 if width > 64 else 4, 1)
     return Blocks(64, 64, 8 if width > 64 else 4, 2)
