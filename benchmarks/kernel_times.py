@@ -21,6 +21,7 @@ OURS = {
     "selective_scan": ("scan_",),
     "causal_conv1d": ("conv_",),
     "ssd": ("walk_kernel", "pairs_kernel", "steps_kernel", "step_gradients_kernel"),
+    "sparse_attention": ("sparse_",),
     "norms": ("add_norm_", "gated_norm_"),
 }
 """Operations of this package by the beginnings of the names of their kernels."""

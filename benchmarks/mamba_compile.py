@@ -57,6 +57,7 @@ from supa_mamba import (
     selective_scan,
     selective_state_replay,
     selective_state_update,
+    sparse_attention,
     ssd,
 )
 from supa_mamba.generator.coding import SHARE_BITS
@@ -256,7 +257,7 @@ def step_cases(states: int, dtype: torch.dtype) -> dict[str, Callable[[], None]]
 
 
 def other_cases(dtype: torch.dtype) -> dict[str, Callable[[], None]]:
-    """Return the operations without states of a recurrence: convolutions and norms."""
+    """Return the operations without states of a recurrence: convolutions, norms and sparse attention."""
     precision = torch.float64 if dtype == torch.float64 else torch.float32
     offset = torch.tensor([0, *LENGTHS]).cumsum(0)
 
@@ -280,7 +281,15 @@ def other_cases(dtype: torch.dtype) -> dict[str, Callable[[], None]]:
         backward(gated_rms_norm(x, gate, normal(width), norm_before_gate=False))
         backward(gated_rms_norm(x, gate, normal(width), norm_before_gate=True))
 
+    def attention(width: int) -> None:
+        buckets = torch.zeros(ROWS, 4, dtype=torch.int16)
+        q, k, v = (normal(ROWS, 4, width, dtype=dtype) for _ in range(3))
+        backward(sparse_attention(q, k, v, buckets, offset=offset))
+        # Buckets of another dtype, and those of keys, have kernels of their own.
+        sparse_attention(q, k, v, buckets.long(), buckets, offset=offset)
+
     return {
+        **{f"sparse attention, heads of {width}": lambda width=width: attention(width) for width in (16, 64, 128)},
         **{f"convolution of {width}": lambda width=width: convolution(width) for width in (4, 16)},
         **{f"steps of a convolution of {width}": lambda width=width: conv_steps(width) for width in (4, 16)},
         **{f"norms of {width}": lambda width=width: norms(width) for width in (64, 1024, 16384)},

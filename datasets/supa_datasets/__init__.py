@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from supa_datasets.conversion.converter import convert as convert
     from supa_datasets.conversion.formats import Format as Format
     from supa_datasets.conversion.registry import FORMATS as FORMATS
+    from supa_datasets.events import overlay_events as overlay_events
     from supa_datasets.graph_benchmarks import BENCHMARKS as BENCHMARKS
     from supa_datasets.graph_benchmarks import BenchmarkSource as BenchmarkSource
     from supa_datasets.graph_benchmarks import GraphBenchmark as GraphBenchmark

@@ -40,6 +40,7 @@ if TYPE_CHECKING:
     from supa_mamba.modules.mamba import Mamba as Mamba
     from supa_mamba.modules.mamba2 import Mamba2 as Mamba2
     from supa_mamba.modules.pretrained import from_mamba_ssm as from_mamba_ssm
+    from supa_mamba.modules.sparse_attention import SparseAttention as SparseAttention
     from supa_mamba.modules.stack import MambaStack as MambaStack
     from supa_mamba.modules.states import AttentionState as AttentionState
     from supa_mamba.modules.states import BufferedMambaState as BufferedMambaState
@@ -55,6 +56,8 @@ if TYPE_CHECKING:
     from supa_mamba.ops.selective_state_update.cache import ReplayCache as ReplayCache
     from supa_mamba.ops.selective_state_update.function import selective_state_update as selective_state_update
     from supa_mamba.ops.selective_state_update.replay import selective_state_replay as selective_state_replay
+    from supa_mamba.ops.sparse_attention.function import sparse_attention as sparse_attention
+    from supa_mamba.ops.sparse_attention.hashing import hash_buckets as hash_buckets
     from supa_mamba.ops.ssd.function import ssd as ssd
     from supa_mamba.stream_training import stream_training_task as stream_training_task
     from supa_mamba.training import train as train

@@ -66,6 +66,7 @@ def interpreter(monkeypatch, request):
     if not hasattr(interpreter.InterpreterBuilder, "get_int1_ty"):
         pytest.skip("the interpreter of this Triton lacks boolean constants; use Triton 3.4 or later")
     _use_a_faster_interpreter(monkeypatch, interpreter)
+    _allow_ranges_over_loaded_values(monkeypatch, interpreter)
     monkeypatch.setattr("supa_mamba.ops.backend.is_cuda", lambda x: True)
     monkeypatch.setattr("supa_mamba.ops.row_tiles.PROGRAMS", 2)
     if "whole_tiles" not in request.fixturenames:
@@ -107,6 +108,17 @@ def _use_a_faster_interpreter(monkeypatch, interpreter):
     monkeypatch.setattr(interpreter, "_get_np_dtype", numpy_dtype_by_name)
     monkeypatch.setattr(interpreter.GridExecutor, "__call__", run)
     monkeypatch.setattr(interpreter, "_patch_lang", replace_members_once)
+
+
+def _allow_ranges_over_loaded_values(monkeypatch, interpreter):
+    """Convert a value into an index as later versions of Triton do; that of Triton 3.6 fails with NumPy 2.4."""
+    patch_tensor = interpreter._patch_lang_tensor
+
+    def patch(tensor, *scope):
+        patch_tensor(tensor, *scope)
+        tensor.__index__ = lambda self: int(self.handle.data.item())
+
+    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch)
 
 
 @pytest.fixture

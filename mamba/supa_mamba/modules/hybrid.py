@@ -11,6 +11,7 @@ from supa_mamba.modules.block import MambaBlock
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.packed_attention import longest_length
+from supa_mamba.modules.sparse_attention import SparseAttention
 from supa_mamba.modules.stack import BlockStack
 from supa_mamba.modules.states import StackState
 from supa_mamba.ops.packing import normalize_offsets
@@ -31,6 +32,8 @@ class HybridStack(BlockStack):
         norm_epsilon: Epsilon of the RMS norms.
         d_intermediate: Number of hidden features of the MLP of each block, as in `MambaBlock`; 0 for none.
         rotary_emb_dim: Number of rotated features of each attention head, as in `CausalAttention`; 0 for none.
+        sparse_buckets: Number of buckets of `SparseAttention`, which then replaces `CausalAttention`; 0 for none. Such
+            a stack has no state and no single steps.
         device: Device of the parameters.
         dtype: Dtype of the parameters, as in `MambaStack`.
         options: Options of the other mixers, such as ``d_state``.
@@ -66,6 +69,7 @@ class HybridStack(BlockStack):
         norm_epsilon: float = 1e-5,
         d_intermediate: int = 0,
         rotary_emb_dim: int = 0,
+        sparse_buckets: int = 0,
         device: Device = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -81,10 +85,15 @@ class HybridStack(BlockStack):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         of_all = {"norm_epsilon": norm_epsilon, "d_intermediate": d_intermediate, **factory}
         of_attention: dict[str, Any] = {"num_heads": num_heads, "rotary_emb_dim": rotary_emb_dim}
+        check_at_least(0, sparse_buckets=sparse_buckets)
+        attention: Callable[..., Any] = CausalAttention
+        if sparse_buckets:
+            attention = SparseAttention
+            of_attention["buckets"] = sparse_buckets
 
         def block(number: int) -> MambaBlock:
             if number in attn_layer_idx:
-                return MambaBlock(d_model, CausalAttention, **of_all, **of_attention)
+                return MambaBlock(d_model, attention, **of_all, **of_attention)
             return MambaBlock(d_model, mixer, **of_all, **options)
 
         super().__init__([block(number) for number in range(n_layer)], d_model, norm_epsilon, **factory)
@@ -116,7 +125,8 @@ class HybridStack(BlockStack):
         Raises:
             ValueError: If shapes, dtypes or devices do not match, or the state has too little capacity.
         """
-        longest = longest_length(x, normalize_offsets("x", x, offset), max_length)
+        dense = any(isinstance(block.mixer, CausalAttention) for block in self.blocks())
+        longest = longest_length(x, normalize_offsets("x", x, offset), max_length) if dense else None
         return self.apply_blocks(x, offset, state, return_state=return_state, max_length=longest)
 
     def init_state(self, batch: int, max_length: int, *, dtype: torch.dtype | None = None) -> StackState:
