@@ -38,6 +38,7 @@ if TYPE_CHECKING:
     from supa_mamba.modules.initialisation import optimizer_groups as optimizer_groups
     from supa_mamba.modules.mamba import Mamba as Mamba
     from supa_mamba.modules.mamba2 import Mamba2 as Mamba2
+    from supa_mamba.modules.parallel import parallel_pairs as parallel_pairs
     from supa_mamba.modules.pretrained import from_mamba_ssm as from_mamba_ssm
     from supa_mamba.modules.stack import MambaStack as MambaStack
     from supa_mamba.modules.states import AttentionState as AttentionState

@@ -81,10 +81,12 @@ def _mamba_step(mixer: Mamba, x: Tensor, states: list[Tensor]) -> tuple[Tensor, 
     u, z = mixer.in_proj(x).chunk(2, dim=1)
     u, conv = _convolve(mixer.conv1d, u, conv)
     u = functional.silu(u)
-    dt, B, C = torch.split(mixer.x_proj(u), [mixer.dt_rank, mixer.d_state, mixer.d_state], dim=1)
+    dt, B, C = mixer.branch.split(mixer.x_proj(u))
+    groups = mixer.ngroups
+    B, C = (v.reshape(-1, groups, mixer.d_state).repeat_interleave(mixer.d_inner // groups, 1) for v in (B, C))
     dt = functional.softplus(mixer.dt_proj(dt))
-    ssm = ssm * torch.exp(dt[..., None] * rates(mixer.A_log)) + (dt * u)[..., None] * B[:, None]
-    y = (ssm * C[:, None]).sum(2) + mixer.D * u
+    ssm = ssm * torch.exp(dt[..., None] * rates(mixer.A_log)) + (dt * u)[..., None] * B
+    y = (ssm * C).sum(2) + mixer.D * u
     return mixer.out_proj(y * functional.silu(z)), [conv, ssm]
 
 

@@ -10,6 +10,7 @@ from supa_mamba.modules.conversion import converted_options
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.mamba2 import Mamba2
+from supa_mamba.modules.parallel import parallel_pairs
 from supa_mamba.modules.stack import BlockStack, MambaStack
 
 _ATTENTION_EVERY = 4
@@ -28,8 +29,18 @@ def new_stack(config: GeneratorConfig, *, device: Device = None) -> BlockStack:
     Returns:
         The stack. Heads have 32 features. Every fourth layer of a hybrid is attention. Each layer of a Transformer is
         attention with rotary embeddings in half of the features of a head, or Mamba-2 with the sizes of a converted
-        layer; and a gated MLP; see `hidden_features`.
+        layer; and a gated MLP; see `hidden_features`. Pairs of layers are one layer each.
+
+    Raises:
+        ValueError: If the layers of a pair differ in kind.
     """
+    stack = _unpaired_stack(config, device)
+    for number in sorted(config.paired_layers, reverse=True):
+        stack = parallel_pairs(stack, number, number + 2)
+    return stack
+
+
+def _unpaired_stack(config: GeneratorConfig, device: Device) -> BlockStack:
     width, layers = config.d_model, config.n_layer
     if config.model == "mamba":
         return MambaStack(width, layers, d_state=config.d_state, device=device)

@@ -35,15 +35,17 @@ class CausalAttention(nn.Module):
 
     Args:
         d_model: Number of features per row.
-        num_heads: Number of attention heads. Must divide ``d_model``.
+        num_heads: Number of attention heads.
         bias: Whether the projections have a bias.
         rotary_emb_dim: Number of features of each head that are rotated by angles proportional to the position of the
             row; an even number up to the features of a head, or 0. The base of the angles is 10000.
+        head_dim: Number of features of each head, by default ``d_model / num_heads``.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
 
     Raises:
-        ValueError: If ``num_heads`` does not divide ``d_model``, or ``rotary_emb_dim`` is not allowed.
+        ValueError: If ``num_heads`` does not divide ``d_model`` and there is no ``head_dim``, or ``rotary_emb_dim`` is
+            not allowed.
 
     Example:
         >>> import torch
@@ -72,14 +74,17 @@ class CausalAttention(nn.Module):
         bias: bool = False,
         *,
         rotary_emb_dim: int = 0,
+        head_dim: int | None = None,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_at_least(1, d_model=d_model, num_heads=num_heads)
-        if d_model % num_heads:
+        if head_dim is None and d_model % num_heads:
             raise ValueError(f"num_heads: {num_heads} was given, but it must divide d_model, {d_model}.")
-        self.d_model, self.num_heads, self.head_dim = d_model, num_heads, d_model // num_heads
+        width = d_model // num_heads if head_dim is None else head_dim
+        check_at_least(1, head_dim=width)
+        self.d_model, self.num_heads, self.head_dim = d_model, num_heads, width
         check_at_least(0, rotary_emb_dim=rotary_emb_dim)
         if rotary_emb_dim % 2 or rotary_emb_dim > self.head_dim:
             raise ValueError(
@@ -87,8 +92,9 @@ class CausalAttention(nn.Module):
                 f"{counted(self.head_dim, 'feature')} of a head."
             )
         self.rotary_emb_dim = rotary_emb_dim
-        self.in_proj = nn.Linear(d_model, 3 * d_model, bias=bias, device=device, dtype=dtype)
-        self.out_proj = nn.Linear(d_model, d_model, bias=bias, device=device, dtype=dtype)
+        inner = num_heads * width
+        self.in_proj = nn.Linear(d_model, 3 * inner, bias=bias, device=device, dtype=dtype)
+        self.out_proj = nn.Linear(inner, d_model, bias=bias, device=device, dtype=dtype)
 
     def forward(
         self,
@@ -211,7 +217,8 @@ class CausalAttention(nn.Module):
     def extra_repr(self) -> str:
         """Return the options for the ``repr`` of the module."""
         rotary = f", rotary_emb_dim={self.rotary_emb_dim}" if self.rotary_emb_dim else ""
-        return f"d_model={self.d_model}, num_heads={self.num_heads}{rotary}"
+        own = "" if self.head_dim * self.num_heads == self.d_model else f", head_dim={self.head_dim}"
+        return f"d_model={self.d_model}, num_heads={self.num_heads}{own}{rotary}"
 
 
 def _attend_and_remember(

@@ -37,7 +37,7 @@ class SsmBranch(NamedTuple):
 
     Args:
         conv1d: Convolution with weight (E, 1, W) and bias (E,).
-        x_proj: Projection to step sizes, B and C with weight (R + 2N, E).
+        x_proj: Projection to step sizes, B and C with weight (R + 2GN, E) for G groups of channels.
         dt_proj: Projection of the step sizes with weight (E, R) and bias (E,).
         A_log: (E, N) logarithms of the negative decay rates.
         D: (E,) skip weights.
@@ -58,6 +58,7 @@ class SsmBranch(NamedTuple):
         dt_init: DtInit,
         *,
         conv_bias: bool,
+        groups: int = 1,
         device: Device,
         dtype: torch.dtype | None,
     ) -> "SsmBranch":
@@ -69,6 +70,7 @@ class SsmBranch(NamedTuple):
             d_conv: Width of the convolution kernel, W.
             dt_init: Initialisation parameters of the step sizes.
             conv_bias: Whether the convolution has a bias.
+            groups: Number of groups of channels, G, each with its own B and C.
             device: Device of the parameters.
             dtype: Dtype of the parameters. ``A_log`` and ``D`` have the precision of states.
 
@@ -90,7 +92,7 @@ class SsmBranch(NamedTuple):
         A_log = torch.arange(1, d_state + 1, **of_states).log().repeat(d_inner, 1)
         return cls(
             conv1d,
-            nn.Linear(d_inner, rank + 2 * d_state, bias=False, **factory),
+            nn.Linear(d_inner, rank + 2 * groups * d_state, bias=False, **factory),
             dt_proj,
             nn.Parameter(A_log),
             nn.Parameter(torch.ones(d_inner, **of_states)),
@@ -144,16 +146,30 @@ class SsmBranch(NamedTuple):
         u = causal_conv1d_update(
             u, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
         )
-        states = self.A_log.shape[1]
-        steps, B, C = torch.split(step_linear(self.x_proj, u), [self.dt_proj.in_features, states, states], dim=-1)
+        steps, B, C = self.split(step_linear(self.x_proj, u))
         delta = row_linear(steps, self.dt_proj.weight)
         return selective_state_update(
             state.ssm, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, dt_softplus=True,
             state_batch_indices=slots,
         )  # fmt: skip
 
+    def split(self, selected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Divide the results of ``x_proj``.
+
+        Args:
+            selected: (rows, R + 2GN) results.
+
+        Returns:
+            (rows, R) step sizes before ``dt_proj``, and B and C, (rows, N), or (rows, G, N) for several groups.
+        """
+        rank, states = self.dt_proj.in_features, self.A_log.shape[1]
+        each = (self.x_proj.out_features - rank) // 2
+        steps, B, C = torch.split(selected, [rank, each, each], dim=-1)
+        if each > states:
+            B, C = (x.reshape(-1, each // states, states) for x in (B, C))
+        return steps, B, C
+
     def _selected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        states = self.A_log.shape[1]
-        steps, B, C = self.x_proj(u).split([self.dt_proj.in_features, states, states], dim=-1)
+        steps, B, C = self.split(self.x_proj(u))
         # The bias is added inside the scan, in the precision of states.
         return functional.linear(steps, self.dt_proj.weight), B, C

@@ -299,10 +299,10 @@ def _mamba_step(mixer: Mamba, state: MambaState, drafted: int) -> Step:
     select, spread = Linear(mixer.x_proj), Linear(mixer.dt_proj, bias=False)
     convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), drafted)
     recur = _Recurrence(
-        float_array(rates(mixer.A_log)), float_array(mixer.D), float_array(mixer.dt_proj.bias), state.ssm.numpy(), 1,
-        drafted,
+        float_array(rates(mixer.A_log)), float_array(mixer.D), float_array(mixer.dt_proj.bias), state.ssm.numpy(),
+        mixer.ngroups, drafted,
     )  # fmt: skip
-    inner, rank, each = mixer.d_inner, mixer.dt_rank, mixer.d_state
+    inner, rank, each = mixer.d_inner, mixer.dt_rank, mixer.ngroups * mixer.d_state
 
     def step(x: Array, slots: IntArray, accepted: IntArray) -> Array:
         projected = enter(x)

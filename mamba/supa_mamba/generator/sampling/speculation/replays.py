@@ -63,8 +63,7 @@ class ReplayStack:
         if isinstance(state, AttentionState):
             return None
         rows = state.conv.new_zeros(state.conv.shape[0], self._inputs, state.conv.shape[1])
-        groups = mixer.ngroups if isinstance(mixer, Mamba2) else 1
-        return rows, ReplayCache.empty(state.ssm, self._inputs, groups=groups)
+        return rows, ReplayCache.empty(state.ssm, self._inputs, groups=mixer.ngroups)
 
     def clear(self, slots: Tensor) -> None:
         """Prepare slots for new sequences, of whose inputs none is accepted in the next call.
@@ -147,8 +146,7 @@ def _replay_mamba(
     u = causal_conv1d_replay(
         by_sequence(u), state.conv, rows, mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias, "silu", accepted=accepted
     )
-    selected = step_linear(mixer.x_proj, u.flatten(0, 1))
-    steps, B, C = torch.split(selected, [mixer.dt_rank, mixer.d_state, mixer.d_state], dim=1)
+    steps, B, C = mixer.branch.split(step_linear(mixer.x_proj, u.flatten(0, 1)))
     delta = row_linear(steps.contiguous(), mixer.dt_proj.weight)
     return selective_state_replay(
         state.ssm, cache, u, by_sequence(delta), rates(mixer.A_log), by_sequence(B), by_sequence(C), mixer.D,
