@@ -7,6 +7,9 @@ from supa.lazy_imports import lazy_names
 if TYPE_CHECKING:
     from supa_mamba.checkpoint import Checkpoint as Checkpoint
     from supa_mamba.config import TrainingConfig as TrainingConfig
+    from supa_mamba.diagnostics import ActivationMonitor as ActivationMonitor
+    from supa_mamba.diagnostics import activation_statistics as activation_statistics
+    from supa_mamba.diagnostics import stack_activations as stack_activations
     from supa_mamba.encoder import EncoderConfig as EncoderConfig
     from supa_mamba.encoder import ShowerEncoder as ShowerEncoder
     from supa_mamba.evaluation import Evaluation as Evaluation
