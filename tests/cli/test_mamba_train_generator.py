@@ -186,6 +186,7 @@ MISTAKES = {
         "energy-regression is a task of regression, but a generator needs a task of generation: standard-points",
     ),
     "model": (["g.h5", "--model", "mamba3"], "model: 'mamba3' was given, but it must be 'mamba', 'mamba2'"),
+    "block": (["g.h5", "--block", "post-norm"], "block: 'post-norm' was given, but it must be 'pre-norm' or"),
     "width": (["g.h5", "--d-model", "40"], "d_model: 40 was given, but it must be a multiple of 32"),
     "ema": (["g.h5", "--ema", "1"], "ema: 1.0 was given, but it must be a number from 0 to below 1"),
     "setting": (["g.h5", "--config", "wide.toml"], "wide.toml: 'width' is not a setting of GeneratorTrainingConfig"),
@@ -245,7 +246,18 @@ def test_names_of_options_are_those_of_the_settings():
     options = {option.name: option for option in command.command.params}
     assert options["preset"].type.choices == tuple(GENERATOR_PRESETS)
     assert options["preset"].default == "small"
-    assert set(options) >= {"model", "d_model", "n_layer", "d_state", "ema", "warmup", "clip", "precision", "fields"}
+    assert set(options) >= {
+        "model",
+        "d_model",
+        "n_layer",
+        "d_state",
+        "block",
+        "ema",
+        "warmup",
+        "clip",
+        "precision",
+        "fields",
+    }
     assert [benchmark_task(name).kind for name in choices.generation_tasks()] == ["generation"] * 5
     for name in choices.sequence_models():
         assert GeneratorConfig(model=name, n_layer=4).model == name

@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 _ADVICE = "To save time, use a smaller --preset, fewer --epochs, or GPUs (--device cuda, torchrun)."
 _OF_PRESET = "[default: that of the preset]"
 _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_decay", "patience"), "that of the preset")
-_SIZES = ("model", "d_model", "n_layer", "d_state")
+_SIZES = ("model", "d_model", "n_layer", "d_state", "block")
 
 
 @click.command(name="train-generator")
@@ -64,6 +64,11 @@ _SIZES = ("model", "d_model", "n_layer", "d_state")
 @click.option("--d-model", type=Count(1), help=f"Number of features per hit.  {_OF_PRESET}")
 @click.option("--n-layer", type=Count(1), help=f"Number of layers.  {_OF_PRESET}")
 @click.option("--d-state", type=Count(1), help=f"Number of states per channel.  {_OF_PRESET}")
+@click.option(
+    "--block",
+    type=CompletedName(lambda: ("pre-norm", "outlier-protected")),
+    help=f"Kind of the layers: pre-norm, or outlier-protected, without norms on the residual.  {_OF_PRESET}",
+)
 @click.option("--warmup", type=float, help=f"Fraction of the steps with a rising learning rate.  {_OF_PRESET}")
 @click.option("--clip", type=float, help=f"Maximum norm of the gradient.  {_OF_PRESET}")
 @click.option("--ema", type=float, help=f"Fraction of the averaged weights that a step keeps.  {_OF_PRESET}")

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 
 from supa.checks import check_int
 from supa.serialise import Config
+from supa_mamba.modules.options import BlockKind
 
 Mixing = Literal["mamba", "mamba2", "hybrid", "transformer"]
 
@@ -24,6 +25,7 @@ class GeneratorConfig(Config):
         energy_components: Number of normal distributions in the mixture for the energy of a hit, and of a slice.
         position_components: Number of normal distributions in the mixture for the position of a hit.
         ring_components: Number of rings around the previous hit in this mixture.
+        block: ``"pre-norm"``, or ``"outlier-protected"`` for layers without norms; see `HybridStack`.
         mamba_layers: Indices, from 0, of the layers of a Transformer that have Mamba-2 in place of attention, with the
             sizes of `convert_attention`. Their MLPs remain, and ``d_state`` is not that of these layers.
         paired_layers: Indices, from 0, of layers that form a pair with the next layer: one layer of twice the width in
@@ -31,13 +33,13 @@ class GeneratorConfig(Config):
 
     Raises:
         ValueError: If a size is out of range, a hybrid model has fewer than four layers, so none with attention, or
-            ``mamba_layers`` or ``paired_layers`` do not fit the model.
+            ``mamba_layers`` or ``paired_layers`` do not fit the model or its block.
 
     Example:
         >>> from supa_mamba import GeneratorConfig
         >>> GeneratorConfig(model="mamba", d_model=32).to_dict()
         {'model': 'mamba', 'd_model': 32, 'n_layer': 3, 'd_state': 16, 'energy_components': 8, \
-'position_components': 16, 'ring_components': 6, 'mamba_layers': [], 'paired_layers': []}
+'position_components': 16, 'ring_components': 6, 'block': 'pre-norm', 'mamba_layers': [], 'paired_layers': []}
     """
 
     model: Mixing = "mamba2"
@@ -47,6 +49,7 @@ class GeneratorConfig(Config):
     energy_components: Annotated[int, partial(check_int, 1, 1000)] = 8
     position_components: Annotated[int, partial(check_int, 1, 1000)] = 16
     ring_components: Annotated[int, partial(check_int, 1, 1000)] = 6
+    block: BlockKind = "pre-norm"
     mamba_layers: tuple[int, ...] = ()
     paired_layers: tuple[int, ...] = ()
 
@@ -60,6 +63,10 @@ class GeneratorConfig(Config):
             raise ValueError(
                 f'mamba_layers: they replace attention of a Transformer, but model is "{self.model}"; leave them out.'
             )
+        if self.block != "pre-norm":
+            for name in ("mamba_layers", "paired_layers"):
+                if getattr(self, name):
+                    raise ValueError(f'{name}: they need the block "pre-norm", but it is "{self.block}".')
         for number in self.mamba_layers:
             if number not in range(self.n_layer):
                 raise ValueError(f"mamba_layers: {number} was given, but the layers are 0 to {self.n_layer - 1}.")

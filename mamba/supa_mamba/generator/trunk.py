@@ -43,7 +43,7 @@ def new_stack(config: GeneratorConfig, *, device: Device = None) -> BlockStack:
 def _unpaired_stack(config: GeneratorConfig, device: Device) -> BlockStack:
     width, layers = config.d_model, config.n_layer
     if config.model == "mamba":
-        return MambaStack(width, layers, d_state=config.d_state, device=device)
+        return MambaStack(width, layers, block=config.block, d_state=config.d_state, device=device)
     if config.model == "transformer":
         heads = width // _HEAD_WIDTH
         return HybridStack(
@@ -54,10 +54,13 @@ def _unpaired_stack(config: GeneratorConfig, device: Device) -> BlockStack:
             "mamba2",
             d_intermediate=hidden_features(width, config.d_state),
             rotary_emb_dim=_HEAD_WIDTH // 2,
+            block=config.block,
             device=device,
             **(converted_options(width, heads) if config.mamba_layers else {}),
         )
-    options: dict[str, Any] = {"d_state": config.d_state, "headdim": _HEAD_WIDTH, "device": device}
+    options: dict[str, Any] = {
+        "d_state": config.d_state, "headdim": _HEAD_WIDTH, "block": config.block, "device": device,
+    }  # fmt: skip
     if config.model == "hybrid":
         attention = range(_ATTENTION_EVERY - 1, layers, _ATTENTION_EVERY)
         return HybridStack(width, layers, attention, width // _HEAD_WIDTH, "mamba2", **options)

@@ -87,6 +87,11 @@ def convert_attention(stack: S, layers: Collection[int]) -> S:
                 f"layers: {number} was given, but layer {number} is {type(mixers[number]).__name__}; only attention "
                 "can be converted."
             )
+        if getattr(mixers[number], "q_norm", None) is not None:
+            raise ValueError(
+                f"layers: {number} was given, but the queries and keys of layer {number} are normalised, which Mamba-2 "
+                "cannot copy."
+            )
     converted = copy.deepcopy(stack)
     for number, block in enumerate(converted.blocks()):
         if number in layers and isinstance(block.mixer, CausalAttention):

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from supa_mamba.modules.base import CausalMixer
 from supa_mamba.modules.initialisation import Device, mark_no_weight_decay
+from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner, resolve_dt_rank
-from supa_mamba.modules.ssm_branch import DtInit, SsmBranch
+from supa_mamba.modules.ssm_branch import NORM_EPS, DtInit, SsmBranch
 from supa_mamba.modules.states import MambaState
 
 
@@ -33,6 +34,7 @@ class Mamba(CausalMixer):
         conv_bias: Whether the convolution has a bias.
         bias: Whether the input and output projections have a bias.
         ngroups: Number of groups of channels. The channels of a group share B and C.
+        b_c_dt_norm: Whether B, C and the step sizes before their projection have RMS norms.
         device: Device of the parameters.
         dtype: Dtype of the parameters. With half precision, ``A_log`` and ``D`` stay in float32.
 
@@ -71,6 +73,7 @@ class Mamba(CausalMixer):
         conv_bias: bool = True,
         bias: bool = False,
         ngroups: int = 1,
+        b_c_dt_norm: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -88,14 +91,17 @@ class Mamba(CausalMixer):
         branch = SsmBranch.create(
             self.d_inner, d_state, d_conv, dt_init, conv_bias=conv_bias, groups=ngroups, **factory
         )
-        self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = branch
+        self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = branch[:5]
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias, **factory)
+        sizes = {"dt_norm": rank, "B_norm": d_state, "C_norm": d_state}
+        for name, size in sizes.items():
+            self.register_module(name, RMSNorm(size, eps=NORM_EPS, **factory) if b_c_dt_norm else None)
         mark_no_weight_decay(self, self.no_weight_decay)
 
     @property
     def branch(self) -> SsmBranch:
         """The parameters between the projections."""
-        return SsmBranch(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+        return SsmBranch(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D, self.norms)
 
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool

@@ -81,7 +81,7 @@ def parallel_pairs(stack: S, first: int, last: int) -> S:
     return paired.train(stack.training)
 
 
-def _side_by_side(number: int, one: MambaBlock, other: MambaBlock) -> MambaBlock:
+def _side_by_side(number: int, one: Any, other: Any) -> MambaBlock:
     """Return a layer in place of two, the first of which has the given index."""
     mixers: list[Any] = [one.mixer, other.mixer]
     options = _options(number, one, other)
@@ -98,11 +98,11 @@ def _side_by_side(number: int, one: MambaBlock, other: MambaBlock) -> MambaBlock
     further = _mamba2 if isinstance(mixers[0], Mamba2) else _mamba if isinstance(mixers[0], Mamba) else _projections
     weights = {f"mixer.{name}": value for name, value in further(*mixers).items()}
     weights["mixer.in_proj.weight"] = _rows(
-        [_after_norm(block.norm, block.mixer.in_proj) for block in (one, other)],  # type: ignore[attr-defined]
+        [_after_norm(block.norm, block.mixer.in_proj) for block in (one, other)],
         _input_sizes(mixers[0]),
     )
     weights["norm.weight"] = torch.ones_like(one.norm.weight)
-    if one.mlp is not None and other.mlp is not None and one.norm2 is not None and other.norm2 is not None:
+    if one.mlp is not None:
         weights["norm2.weight"] = torch.ones_like(one.norm2.weight)
         weights |= {f"mlp.{name}": value for name, value in _mlp(one.norm2, one.mlp, other.norm2, other.mlp).items()}
     wide.load_state_dict(weights, assign=True)
@@ -110,7 +110,7 @@ def _side_by_side(number: int, one: MambaBlock, other: MambaBlock) -> MambaBlock
     return wide.requires_grad_()
 
 
-def _options(number: int, one: MambaBlock, other: MambaBlock) -> dict[str, Any]:
+def _options(number: int, one: Any, other: Any) -> dict[str, Any]:
     """Return the options of the mixer of a wide layer. The layers must have the same ones."""
     kinds = [type(block.mixer) for block in (one, other)]
     if kinds[0] is not kinds[1] or kinds[0] not in _DESCRIBED:
@@ -118,6 +118,14 @@ def _options(number: int, one: MambaBlock, other: MambaBlock) -> dict[str, Any]:
             f"Layers {number} and {number + 1} are {kinds[0].__name__} and {kinds[1].__name__}, but a pair needs two "
             f"layers of the same kind: {', '.join(kind.__name__ for kind in _DESCRIBED)}."
         )
+    for block in (one, other):
+        mixer = block.mixer
+        inner = mixer.q_norm if isinstance(mixer, CausalAttention) else mixer.norms
+        if block.gain is not None or inner is not None:
+            raise ValueError(
+                f"Layers {number} and {number + 1} cannot form a pair, because they are outlier-protected or have "
+                "norms of queries and keys, or of B, C and step sizes."
+            )
     described = [_description(block) for block in (one, other)]
     differing = [name for name, value in described[0].items() if value != described[1][name]]
     if differing:
@@ -140,8 +148,8 @@ _DOUBLED = ("num_heads", "expand", "dt_rank", "ngroups")
 """Options that are twice as large for two layers side by side."""
 
 
-def _description(block: MambaBlock) -> dict[str, Any]:
-    mixer: Any = block.mixer
+def _description(block: Any) -> dict[str, Any]:
+    mixer = block.mixer
     found = {name: getattr(mixer, name) for name in _DESCRIBED[type(mixer)]}
     found |= {"norm_epsilon": block.norm.eps, "d_intermediate": 0 if block.mlp is None else block.mlp.fc2.in_features}
     found["bias"] = mixer.in_proj.bias is not None

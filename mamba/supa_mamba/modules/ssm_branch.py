@@ -8,12 +8,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.modules.initialisation import Device, init_dt_bias, rates, state_factory
+from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.states import MambaState
 from supa_mamba.ops.causal_conv1d.function import causal_conv1d
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
 from supa_mamba.ops.row_linear.function import row_linear, step_linear
 from supa_mamba.ops.selective_scan.function import selective_scan
 from supa_mamba.ops.selective_state_update.function import selective_state_update
+
+NORM_EPS = 1e-5
+"""Epsilon of the norms of step sizes, B and C."""
+
+
+def normalised(
+    norms: tuple[RMSNorm, RMSNorm, RMSNorm], steps: Tensor, B: Tensor, C: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise step sizes before their bias, B and C.
+
+    Args:
+        norms: The norms of each of them.
+        steps: (T, R) step sizes.
+        B: (T, N) or (T, G, N) input matrix.
+        C: Output matrix, of the shape of ``B``.
+
+    Returns:
+        The normalised tensors, in half precision under autocast.
+    """
+    of_steps, of_B, of_C = (norm(x, autocast=True)[0] for norm, x in zip(norms, (steps, B, C), strict=True))
+    return of_steps, of_B, of_C
 
 
 class DtInit(NamedTuple):
@@ -41,6 +63,7 @@ class SsmBranch(NamedTuple):
         dt_proj: Projection of the step sizes with weight (E, R) and bias (E,).
         A_log: (E, N) logarithms of the negative decay rates.
         D: (E,) skip weights.
+        norms: Norms of step sizes, B and C after ``x_proj``, or None.
     """
 
     conv1d: nn.Conv1d
@@ -48,6 +71,7 @@ class SsmBranch(NamedTuple):
     dt_proj: nn.Linear
     A_log: nn.Parameter
     D: nn.Parameter
+    norms: tuple[RMSNorm, RMSNorm, RMSNorm] | None = None
 
     @classmethod
     def create(
@@ -160,14 +184,15 @@ class SsmBranch(NamedTuple):
             selected: (rows, R + 2GN) results.
 
         Returns:
-            (rows, R) step sizes before ``dt_proj``, and B and C, (rows, N), or (rows, G, N) for several groups.
+            (rows, R) step sizes before ``dt_proj``, and B and C, (rows, N), or (rows, G, N) for several groups; all
+            normalised if there are norms.
         """
         rank, states = self.dt_proj.in_features, self.A_log.shape[1]
         each = (self.x_proj.out_features - rank) // 2
         steps, B, C = torch.split(selected, [rank, each, each], dim=-1)
         if each > states:
             B, C = (x.reshape(-1, each // states, states) for x in (B, C))
-        return steps, B, C
+        return (steps, B, C) if self.norms is None else normalised(self.norms, steps, B, C)
 
     def _selected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         steps, B, C = self.split(self.x_proj(u))
