@@ -1,8 +1,10 @@
 """A callback that writes the figures of each epoch for TensorBoard."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from supa_learning.task import Figures
 from supa_learning.trainer import Callback, Trainer
 from supa_learning.training_state import Epoch
 
@@ -12,6 +14,8 @@ class TensorBoard(Callback):
 
     Args:
         folder: Folder of the event files.
+        measure: Function that returns further figures after each epoch, such as `supa_mamba.stack_activations`. They
+            are written as ``part/name``.
 
     Raises:
         ValueError: If the package tensorboard is not installed.
@@ -24,12 +28,12 @@ class TensorBoard(Callback):
         Then run ``tensorboard --logdir logs``.
     """
 
-    def __init__(self, folder: str | Path) -> None:
+    def __init__(self, folder: str | Path, *, measure: Callable[[Trainer[Any]], Figures] | None = None) -> None:
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
             raise ValueError("TensorBoard files need the package tensorboard: pip install tensorboard.") from None
-        self._folder, self._open = folder, SummaryWriter
+        self._folder, self._measure, self._open = folder, measure, SummaryWriter
         self._writer: Any = None
 
     def on_start(self, trainer: Trainer[Any]) -> None:
@@ -43,6 +47,9 @@ class TensorBoard(Callback):
             for part, numbers in figures.items():
                 for name, value in numbers.items():
                     self._writer.add_scalar(f"{part}/{kind}/{name}", value, number)
+        for part, numbers in {} if self._measure is None else self._measure(trainer).items():
+            for name, value in numbers.items():
+                self._writer.add_scalar(f"{part}/{name}", value, number)
         self._writer.add_scalar("learning_rate", epoch.learning_rate, number)
         self._writer.add_scalar("seconds", epoch.seconds, number)
 

@@ -7,6 +7,9 @@ from supa.lazy_imports import lazy_names
 if TYPE_CHECKING:
     from supa_mamba.checkpoint import Checkpoint as Checkpoint
     from supa_mamba.config import TrainingConfig as TrainingConfig
+    from supa_mamba.diagnostics import ActivationMonitor as ActivationMonitor
+    from supa_mamba.diagnostics import activation_statistics as activation_statistics
+    from supa_mamba.diagnostics import stack_activations as stack_activations
     from supa_mamba.encoder import EncoderConfig as EncoderConfig
     from supa_mamba.encoder import ShowerEncoder as ShowerEncoder
     from supa_mamba.evaluation import Evaluation as Evaluation
@@ -39,6 +42,7 @@ if TYPE_CHECKING:
     from supa_mamba.modules.initialisation import optimizer_groups as optimizer_groups
     from supa_mamba.modules.mamba import Mamba as Mamba
     from supa_mamba.modules.mamba2 import Mamba2 as Mamba2
+    from supa_mamba.modules.parallel import parallel_pairs as parallel_pairs
     from supa_mamba.modules.pretrained import from_mamba_ssm as from_mamba_ssm
     from supa_mamba.modules.sparse_attention import SparseAttention as SparseAttention
     from supa_mamba.modules.stack import MambaStack as MambaStack

@@ -174,6 +174,7 @@ MISTAKES = {
     "warmup": (["--target", "preset", "--warmup", "2"], 2, "warmup: 2.0 was given"),
     "task": (["--target", "primary"], 1, "simulate the preset two-primaries"),
     "one preset": (["--target", "preset"], 1, "needs showers of two or more presets"),
+    "activations": (["--target", "preset", "--activations"], 2, "--activations needs --tensorboard"),
     "folder": (["--target", "preset", "-o", "none/m.ckpt"], 2, "the folder none does not exist"),
 }
 

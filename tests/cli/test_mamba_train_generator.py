@@ -5,6 +5,7 @@ import re
 import signal
 import subprocess
 import sys
+import types
 from functools import partial
 from pathlib import Path
 
@@ -117,6 +118,30 @@ def test_sampled_showers_are_compared(train):
     assert re.search(f"^best epoch: {shown}", out, re.M)
 
 
+def test_activations_are_written_for_tensorboard(train, monkeypatch):
+    scalars = []
+
+    class Writer:
+        def __init__(self, folder, purge_step=None):
+            self.close = lambda: None
+
+        def add_scalar(self, *scalar):
+            scalars.append(scalar)
+
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = Writer
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+    code, _, err = train(*FILES, "-o", "plain.ckpt", "--tensorboard", "board")
+    assert code == 0, err
+    assert not any(name.startswith("layer") for name, *_ in scalars)
+    code, _, err = train(*FILES, "-o", "g.ckpt", "--tensorboard", "board", "--activations")
+    assert code == 0, err
+    found = {number: value for name, value, number in scalars if name == "layer 0/kurtosis"}
+    assert sorted(found) == [0, 1]
+    assert all(1 < value < 32 for value in found.values())
+    assert _weights("g.ckpt") == _weights("plain.ckpt")
+
+
 def test_a_benchmark_task_trains_on_its_training_showers(train, monkeypatch):
     import supa_datasets.benchmark_tasks.task as module
 
@@ -161,6 +186,7 @@ MISTAKES = {
         "energy-regression is a task of regression, but a generator needs a task of generation: standard-points",
     ),
     "model": (["g.h5", "--model", "mamba3"], "model: 'mamba3' was given, but it must be 'mamba', 'mamba2'"),
+    "block": (["g.h5", "--block", "post-norm"], "block: 'post-norm' was given, but it must be 'pre-norm' or"),
     "width": (["g.h5", "--d-model", "40"], "d_model: 40 was given, but it must be a multiple of 32"),
     "ema": (["g.h5", "--ema", "1"], "ema: 1.0 was given, but it must be a number from 0 to below 1"),
     "setting": (["g.h5", "--config", "wide.toml"], "wide.toml: 'width' is not a setting of GeneratorTrainingConfig"),
@@ -171,6 +197,7 @@ MISTAKES = {
     "no hits": (["empty.h5"], "The showers have no hits, so nothing can be learned from them"),
     "other layers": (["g.h5", "other.h5"], "have different readout layers, which a generator must distinguish"),
     "few to compare": (["g.h5", "--compare-every", "1"], "needs at least 50 validation showers of each config"),
+    "activations": (["g.h5", "--activations"], "--activations needs --tensorboard"),
     "folder": (["g.h5", "-o", "none/g.ckpt"], "the folder none does not exist"),
 }
 
@@ -219,7 +246,18 @@ def test_names_of_options_are_those_of_the_settings():
     options = {option.name: option for option in command.command.params}
     assert options["preset"].type.choices == tuple(GENERATOR_PRESETS)
     assert options["preset"].default == "small"
-    assert set(options) >= {"model", "d_model", "n_layer", "d_state", "ema", "warmup", "clip", "precision", "fields"}
+    assert set(options) >= {
+        "model",
+        "d_model",
+        "n_layer",
+        "d_state",
+        "block",
+        "ema",
+        "warmup",
+        "clip",
+        "precision",
+        "fields",
+    }
     assert [benchmark_task(name).kind for name in choices.generation_tasks()] == ["generation"] * 5
     for name in choices.sequence_models():
         assert GeneratorConfig(model=name, n_layer=4).model == name

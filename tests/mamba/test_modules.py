@@ -347,7 +347,7 @@ def test_weight_decay_applies_to_matrices_only(name, decayed):
 
 
 def test_repr_shows_the_options():
-    assert "Mamba(\n  d_model=8, d_state=3, expand=2, dt_rank=1\n" in repr(CAUSAL["mamba"]())
+    assert "Mamba(\n  d_model=8, d_state=3, expand=2, dt_rank=1, ngroups=1\n" in repr(CAUSAL["mamba"]())
     assert "d_model=8, d_state=2, expand=2, headdim=2, ngroups=4" in repr(CAUSAL["mamba2 in groups"]())
     assert "tied=False" in repr(BOTH_WAYS["bimamba untied"]())
 

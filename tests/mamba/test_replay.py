@@ -12,6 +12,7 @@ from supa_mamba.ops.selective_state_update.naive import naive_selective_state_re
 FORMS = {
     "mamba1 70x3": lambda count: step_inputs(count, 70, 3, 6),
     "mamba1 5x16": lambda count: step_inputs(count, 5, 16, 6),
+    "mamba1 6x3, 2 groups": lambda count: step_inputs(count, 6, 3, 6, 2),
     "mamba1 20x128": lambda count: step_inputs(count, 20, 128, 6),
     "mamba2 6 heads of 5, 3 groups, 3 states": lambda count: mamba2_inputs(count, 6, 5, 3, 3, 6),
     "mamba2 2 heads of 33, 1 group, 64 states": lambda count: mamba2_inputs(count, 2, 33, 1, 64, 6),
@@ -30,7 +31,7 @@ def replay_inputs(form, count, inputs):
 
 def unknown(state, given, dtype=torch.float64, device="cpu"):
     """Return a cache whose values must not be used."""
-    groups = given["B"].shape[2] if state.ndim == 4 else 1
+    groups = given["B"].shape[2] if given["B"].ndim == 4 else 1
     cache = ReplayCache.empty(state.to(device), given["x"].shape[1], groups=groups, dtype=dtype)
     assert all(x.isnan().all() for x in (cache.x, cache.dt, cache.B))  # the tests fill empty memory with NaN
     return cache

@@ -6,21 +6,23 @@ from sequences import scan_inputs
 HALF = ("x", "dt", "B", "C", "z")
 
 
-def step_inputs(count, channels, states, rows):
+def step_inputs(count, channels, states, rows, groups=0):
+    """Draw inputs of Mamba-1, whose B and C have a dimension of groups if their number is given."""
     drawn = scan_inputs([count], channels, states)
     drawn["x"], drawn["dt"], drawn["dt_bias"] = (drawn.pop(name) for name in ("u", "delta", "delta_bias"))
     del drawn["initial_states"]
+    if groups:
+        drawn |= {name: torch.stack([(1 - 3 * g) * drawn[name] for g in range(groups)], 1) for name in ("B", "C")}
     state = torch.randn(rows, channels, states, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
     return state, drawn
 
 
 def mamba2_inputs(count, heads, width, groups, states, rows):
     """Draw inputs of Mamba-2, whose dt, A, D and dt_bias have one entry for each head."""
-    state, drawn = step_inputs(count, heads * width, states, rows)
+    state, drawn = step_inputs(count, heads * width, states, rows, groups)
     drawn |= {name: drawn[name].unflatten(1, (heads, width)) for name in ("x", "z")}
     drawn |= {name: drawn[name][..., :heads].contiguous() for name in ("dt", "D", "dt_bias")}
     drawn["A"] = drawn["A"][:heads, 0].contiguous()
-    drawn |= {name: torch.stack([(1 - 3 * g) * drawn[name] for g in range(groups)], 1) for name in ("B", "C")}
     return state.unflatten(1, (heads, width)), drawn
 
 

@@ -15,7 +15,10 @@ def model_of(config, kind="mamba2", *, hits=3.0, ends=-3.0, layers=4, scale=0.1)
     """Return an untrained model whose heads have an effect, with about as many hits in a slice as given."""
     showers = supa.simulate(60, config, seed=1)
     torch.manual_seed(0)
-    kinds = {"student": {"model": "transformer", "mamba_layers": tuple(range(layers - 1))}}
+    kinds = {
+        "student": {"model": "transformer", "mamba_layers": tuple(range(layers - 1))},
+        "paired": {"model": "mamba", "paired_layers": (1,)},
+    }
     sizes = GeneratorConfig(**kinds.get(kind, {"model": kind}), d_model=32, n_layer=layers, d_state=4)
     model = ShowerGenerator(sizes, HitCoding.fit(showers)).eval()
     with torch.no_grad():

@@ -10,6 +10,7 @@ _COMMANDS = {
     "distil": "Distil a Transformer generator into one with Mamba layers.",
     "evaluate": "Evaluate a trained encoder, and compare it with baselines.",
     "finetune": "Fine-tune a generator with a reward for its samples.",
+    "parallel": "Evaluate pairs of layers of a generator side by side.",
     "refine": "Refine a sample with density ratios from a classifier.",
     "sample": "Sample showers from a generator into a file.",
     "train": "Train an encoder of showers.",

@@ -147,6 +147,8 @@ def _check_teacher(source: "GeneratorCheckpoint") -> None:
             f"TEACHER is a generator of the model {model}, but only the attention of a transformer can be replaced; "
             "train one with supa mamba train-generator --model transformer."
         )
+    if source.config.generator.paired_layers:
+        raise click.UsageError("TEACHER has pairs of layers; distil the generator before supa mamba parallel.")
 
 
 def _layers(

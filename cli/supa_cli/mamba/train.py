@@ -10,7 +10,14 @@ import click
 from supa.checks import counted
 from supa_cli import choices
 from supa_cli.options import CompletedName, Count, InputFile
-from supa_cli.training.options import check_output, device_of, require_packages, training_options
+from supa_cli.training.options import (
+    ACTIVATIONS,
+    check_activations,
+    check_output,
+    device_of,
+    require_packages,
+    training_options,
+)
 from supa_cli.training.session import run_training
 from supa_cli.training.stream_options import StreamChoice, chosen_stream, stream_options
 
@@ -44,10 +51,12 @@ _DEFAULTS = {"epochs": 30, "batch_size": 256, "learning_rate": 0.002, "weight_de
     type=CompletedName(lambda: ("float32", "bf16")),
     help="Precision of the computation: float32 or bf16.  [default: float32]",
 )
+@ACTIVATIONS
 @stream_options
 @training_options(items="showers", defaults=_DEFAULTS)
 def command(
     data: tuple[str, ...],
+    activations: bool,
     stream: tuple[str, ...],
     energy: str | None,
     batches_per_epoch: int | None,
@@ -74,6 +83,7 @@ def command(
     """
     path = Path(output)
     check_output(path, resume=resume)
+    check_activations(activations=activations, tensorboard=tensorboard)
     sizes = {"batches_per_epoch": batches_per_epoch, "validation_showers": validation_showers}
     choice = chosen_stream(stream, energy, given=data, instead="the files DATA", **sizes)
     require_packages("torch")
@@ -81,6 +91,7 @@ def command(
     from supa_learning.processes import torchrun_processes
     from supa_learning.trainer import Trainer
     from supa_mamba.checkpoint import Checkpoint
+    from supa_mamba.diagnostics import stack_activations
 
     place = device_of(device)
     stored = Checkpoint.load(path) if resume and path.exists() else None
@@ -96,7 +107,7 @@ def command(
             _print_start(task, choice)
         run_training(
             trainer, path, lambda: Checkpoint.of(trainer), stored=stored, facts=_facts, items="showers", advice=_ADVICE,
-            tensorboard=tensorboard, quiet=quiet,
+            tensorboard=tensorboard, measure=stack_activations if activations else None, quiet=quiet,
         )  # fmt: skip
 
 

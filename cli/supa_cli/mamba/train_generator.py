@@ -10,7 +10,14 @@ import click
 from supa.checks import counted
 from supa_cli import choices
 from supa_cli.options import Choice, CompletedName, Count, InputFile
-from supa_cli.training.options import check_output, device_of, require_packages, training_options
+from supa_cli.training.options import (
+    ACTIVATIONS,
+    check_activations,
+    check_output,
+    device_of,
+    require_packages,
+    training_options,
+)
 from supa_cli.training.session import run_training
 from supa_cli.training.stream_options import StreamChoice, chosen_stream, stream_options
 
@@ -23,7 +30,7 @@ if TYPE_CHECKING:
 _ADVICE = "To save time, use a smaller --preset, fewer --epochs, or GPUs (--device cuda, torchrun)."
 _OF_PRESET = "[default: that of the preset]"
 _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_decay", "patience"), "that of the preset")
-_SIZES = ("model", "d_model", "n_layer", "d_state")
+_SIZES = ("model", "d_model", "n_layer", "d_state", "block")
 
 
 @click.command(name="train-generator")
@@ -57,6 +64,11 @@ _SIZES = ("model", "d_model", "n_layer", "d_state")
 @click.option("--d-model", type=Count(1), help=f"Number of features per hit.  {_OF_PRESET}")
 @click.option("--n-layer", type=Count(1), help=f"Number of layers.  {_OF_PRESET}")
 @click.option("--d-state", type=Count(1), help=f"Number of states per channel.  {_OF_PRESET}")
+@click.option(
+    "--block",
+    type=CompletedName(lambda: ("pre-norm", "outlier-protected")),
+    help=f"Kind of the layers: pre-norm, or outlier-protected, without norms on the residual.  {_OF_PRESET}",
+)
 @click.option("--warmup", type=float, help=f"Fraction of the steps with a rising learning rate.  {_OF_PRESET}")
 @click.option("--clip", type=float, help=f"Maximum norm of the gradient.  {_OF_PRESET}")
 @click.option("--ema", type=float, help=f"Fraction of the averaged weights that a step keeps.  {_OF_PRESET}")
@@ -72,6 +84,7 @@ _SIZES = ("model", "d_model", "n_layer", "d_state")
     help="Sample up to 2,000 showers after each of this many epochs, and compare them with validation showers: largest "
     "pull of a mean, and AUC of a classifier.  [default: never]",
 )
+@ACTIVATIONS
 @stream_options
 @training_options(items="showers", defaults=_DEFAULTS)
 def command(
@@ -79,6 +92,7 @@ def command(
     preset: str,
     task_name: str | None,
     compare_every: int | None,
+    activations: bool,
     stream: tuple[str, ...],
     energy: str | None,
     batches_per_epoch: int | None,
@@ -110,6 +124,7 @@ def command(
     """
     path = Path(output)
     check_output(path, resume=resume)
+    check_activations(activations=activations, tensorboard=tensorboard)
     if data and task_name is not None:
         raise click.UsageError("the files DATA and --task cannot be used together; choose one.")
     sizes = {"batches_per_epoch": batches_per_epoch, "validation_showers": validation_showers}
@@ -117,6 +132,8 @@ def command(
     choice = chosen_stream(stream, energy, given=data or task_name, instead=instead, **sizes)
     task = None if task_name is None else _benchmark_task(task_name)
     require_packages("torch")
+    from supa_mamba.diagnostics import stack_activations
+
     config = _config(preset, config_file, {name: value for name, value in settings.items() if value not in (None, ())})
     place = device_of(device)
     stored = stored_generator(path, resume=resume)
@@ -126,7 +143,7 @@ def command(
         origin = f"per epoch, simulated from {', '.join(choice.names)}"
     run_generator_training(
         make, path, place, stored=stored, facts=run_facts, print_start=lambda task: _print_start(task, origin),
-        advice=_ADVICE, tensorboard=tensorboard, quiet=quiet,
+        advice=_ADVICE, tensorboard=tensorboard, measure=stack_activations if activations else None, quiet=quiet,
     )  # fmt: skip
 
 

@@ -20,6 +20,11 @@ DEVICE = click.option(
 )
 JSON = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 MODEL = click.argument("model", type=InputFile())
+ACTIVATIONS = click.option(
+    "--activations",
+    is_flag=True,
+    help="Measure outlier features and signal propagation after each layer on validation showers, for --tensorboard.",
+)
 
 
 def training_options(*, items: str, defaults: Mapping[str, object]) -> Callable[[F], F]:
@@ -77,6 +82,20 @@ def training_options(*, items: str, defaults: Mapping[str, object]) -> Callable[
         return function
 
     return decorate
+
+
+def check_activations(*, activations: bool, tensorboard: str | None) -> None:
+    """Check that what ``--activations`` measures is written.
+
+    Args:
+        activations: Value of ``--activations``.
+        tensorboard: Value of ``--tensorboard``.
+
+    Raises:
+        click.UsageError: If there are no TensorBoard files.
+    """
+    if activations and tensorboard is None:
+        raise click.UsageError("--activations needs --tensorboard, the folder of the files with its figures.")
 
 
 def require_packages(*names: str) -> None:

@@ -13,6 +13,7 @@ from supa_cli.terminal_text import echo
 
 if TYPE_CHECKING:
     from supa_learning.checkpoint import Checkpoint
+    from supa_learning.task import Figures
     from supa_learning.trainer import Trainer
 
 C = TypeVar("C", bound="Checkpoint")
@@ -31,6 +32,7 @@ def run_training(
     items: str,
     advice: str,
     tensorboard: str | None = None,
+    measure: "Callable[[Trainer[Any]], Figures] | None" = None,
     quiet: bool = False,
 ) -> None:
     """Train or resume training, show the progress, and write checkpoints.
@@ -44,6 +46,7 @@ def run_training(
         items: Name of the items of a batch, in the plural, for the progress.
         advice: Sentence on how to save time, printed if training takes more than an hour.
         tensorboard: Folder for TensorBoard files, if any.
+        measure: Function that returns further figures for these files after each epoch, if any.
         quiet: Whether to print nothing.
 
     Raises:
@@ -70,7 +73,7 @@ def run_training(
     trainer.callbacks = [writer]
     if tensorboard is not None:
         try:
-            trainer.callbacks.append(TensorBoard(tensorboard))
+            trainer.callbacks.append(TensorBoard(tensorboard, measure=measure))
         except ValueError as error:
             raise click.UsageError(f"--tensorboard: {error}") from None
     if stored is not None and not quiet:

@@ -1,16 +1,20 @@
 """Checkpoints of generators."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Self
 
+import torch
+
 from supa import ShowerConfig
+from supa_learning.checkpoint import package_versions
 from supa_learning.trainer import Trainer
 from supa_mamba.generator.coding import HitCoding
 from supa_mamba.generator.finetuning_task import FinetuningTask
 from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.task import GeneratorTask, new_generator
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
+from supa_mamba.modules.initialisation import optimizer_groups
 from supa_mamba.packed_checkpoint import PackedCheckpoint
 
 
@@ -77,6 +81,40 @@ class GeneratorCheckpoint(PackedCheckpoint):
         generator = new_generator(self.config, self.coding)
         generator.load_state_dict(self.best_weights)
         return generator.eval()
+
+    def parallel_pairs(self, first: int, last: int) -> Self:
+        """Return a checkpoint with one layer of twice the width in place of each of some pairs of layers.
+
+        Its training counts as finished. To train the new layers, pass its `model` to `stream_generator_task` or
+        `generator_task` as ``initial``.
+
+        Args:
+            first: Index of the first layer, from 0.
+            last: Index after the last layer; see `supa_mamba.parallel_pairs`.
+
+        Returns:
+            The checkpoint of the generator with these pairs.
+
+        Raises:
+            ValueError: If a layer does not exist or is in a pair already, or two layers differ in kind.
+
+        Example:
+            >>> import supa, supa_mamba
+            >>> showers = supa.simulate(60, "critical", seed=1)
+            >>> sizes = supa_mamba.GeneratorConfig(d_model=32, n_layer=4)
+            >>> config = supa_mamba.GeneratorTrainingConfig(generator=sizes, epochs=1, batch_size=16)
+            >>> checkpoint = supa_mamba.GeneratorCheckpoint.of(supa_mamba.train_generator(showers, config))
+            >>> wide = checkpoint.parallel_pairs(1, 3)  # layers 1 and 2
+            >>> wide.config.generator.paired_layers, len(wide.model().stack.layers)
+            ((1,), 3)
+        """
+        model = self.model().parallel_pairs(first, last)
+        config, weights = self.config.replace(generator=model.config), model.state_dict()
+        optimizer = torch.optim.AdamW(optimizer_groups(model, config.weight_decay), lr=config.learning_rate)
+        state = {**self.training["state"], "best_weights": weights, "step": 0, "totals": None, "finished": True}
+        task = {**self.training["task"], "optimizer": optimizer.state_dict(), "weights": weights, "updates": 0}
+        training = {**self.training, "state": state, "model": weights, "task": task}
+        return replace(self, config=config, training=training, versions=package_versions())
 
     def to_dict(self) -> dict[str, Any]:
         """Return the checkpoint as plain values; see `supa_learning.Checkpoint`.

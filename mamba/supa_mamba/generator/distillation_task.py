@@ -272,6 +272,8 @@ def _converted_layers(teacher: ShowerGenerator, config: GeneratorTrainingConfig)
             f'teacher: its model is "{sizes.model}", but only the attention of a "transformer" can be replaced; train '
             "one with --model transformer."
         )
+    if sizes.paired_layers:
+        raise ValueError("teacher: some of its layers are pairs; distil the generator before its layers are paired.")
     if config.generator.replace(mamba_layers=sizes.mamba_layers) != sizes:
         raise ValueError("config: the student must have the sizes of the teacher, except for mamba_layers.")
     if config.fields != teacher.coding.conditions.fields:

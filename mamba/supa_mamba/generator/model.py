@@ -1,7 +1,8 @@
 """Autoregressive generator of showers."""
 
+import copy
 import math
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 import torch
 from torch import Tensor, nn
@@ -14,6 +15,7 @@ from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
 from supa_mamba.generator.profile import ProfileNetwork, ProfileRows, profile_features
 from supa_mamba.generator.trunk import new_stack
 from supa_mamba.modules.hybrid import HybridStack
+from supa_mamba.modules.parallel import parallel_pairs
 from supa_mamba.modules.stack import BlockStack
 
 _NUMBERS = 14
@@ -172,6 +174,26 @@ class ShowerGenerator(nn.Module):
         bound = {"max_length": max_length} if isinstance(self.stack, HybridStack) else {}
         rows: Tensor = self.stack(self.embed(previous), offset, **bound)
         return rows
+
+    def parallel_pairs(self, first: int, last: int) -> Self:
+        """Return a generator with one layer of twice the width in place of each of some pairs of layers.
+
+        Args:
+            first: Index of the first layer, from 0. Earlier pairs count as two layers each.
+            last: Index after the last layer; see `supa_mamba.parallel_pairs`.
+
+        Returns:
+            The generator, which shares no parameters with this one.
+
+        Raises:
+            ValueError: If a layer does not exist or is in a pair already, or two layers differ in kind.
+        """
+        before = self.config.paired_layers
+        config = self.config.replace(paired_layers=(*before, *range(first, last - 1, 2)))
+        merged = sum(number < first for number in before)
+        paired = copy.deepcopy(self)
+        paired.config, paired.stack = config, parallel_pairs(self.stack, first - merged, last - merged)
+        return paired
 
     def embed(self, previous: Previous) -> Tensor:
         """Return the inputs of the stack.

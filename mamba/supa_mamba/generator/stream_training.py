@@ -1,5 +1,6 @@
 """Training of generators on showers that are simulated during the training."""
 
+import copy
 from collections.abc import Mapping, Sequence
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -10,9 +11,10 @@ from supa_datasets import ShowerStream
 from supa_datasets.loaders.dataset import FITTED_SHOWERS
 from supa_learning.processes import Processes
 from supa_mamba.generator.coding import HitCoding
+from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sample_comparison import SampleComparison
 from supa_mamba.generator.task import GeneratorTask
-from supa_mamba.generator.training import sample_comparison
+from supa_mamba.generator.training import coding_of, sample_comparison
 from supa_mamba.generator.training_config import GeneratorTrainingConfig
 from supa_mamba.generator.training_showers import FEATURES, TARGETS, packed, target_columns
 from supa_mamba.packed_showers import Batch, PackedShowers
@@ -65,6 +67,7 @@ def stream_generator_task(
     batches_per_epoch: int = 400,
     validation_showers: int = 10_000,
     compare_every: int | None = None,
+    initial: ShowerGenerator | None = None,
     processes: Processes | None = None,
     cuda_graphs: bool = True,
 ) -> StreamGeneratorTask:
@@ -82,6 +85,7 @@ def stream_generator_task(
         validation_showers: Number of validation showers.
         compare_every: Number of epochs after which sampled showers are compared with validation showers; None for
             never.
+        initial: Generator whose weights and coding the training begins with; by default new ones. It is not modified.
         processes: Processes that train together, and their device; this process on the CPU by default.
         cuda_graphs: Whether to capture CUDA graphs on a GPU; see `supa_mamba.generator_task`.
 
@@ -89,7 +93,8 @@ def stream_generator_task(
         The task, for `supa_learning.Trainer`.
 
     Raises:
-        ValueError: If a generator cannot learn from the showers, or the processes cannot share a batch evenly.
+        ValueError: If a generator cannot learn from the showers, ``initial`` has other sizes than the config, or the
+            processes cannot share a batch evenly.
 
     Example:
         >>> import supa_mamba
@@ -108,10 +113,11 @@ def stream_generator_task(
     )
     return StreamGeneratorTask(
         config,
-        HitCoding.fit(parts.sample, config.fields),
+        HitCoding.fit(parts.sample, config.fields) if initial is None else coding_of(initial, config),
         *parts.packed(),
         batches_per_epoch=batches_per_epoch,
         comparison=parts.comparison,
+        initial=copy.deepcopy(initial),
         processes=processes,
         cuda_graphs=cuda_graphs,
     )

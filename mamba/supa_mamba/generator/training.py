@@ -1,5 +1,6 @@
 """Training of generators of showers with `supa_learning.Trainer`."""
 
+import copy
 from collections.abc import Sequence
 from typing import Any
 
@@ -9,6 +10,7 @@ from supa import Showers
 from supa_learning.processes import Processes
 from supa_learning.trainer import Callback, Trainer
 from supa_mamba.generator.coding import HitCoding
+from supa_mamba.generator.model import ShowerGenerator
 from supa_mamba.generator.sample_comparison import SampleComparison
 from supa_mamba.generator.shower_checks import check_showers
 from supa_mamba.generator.task import GeneratorTask
@@ -21,6 +23,7 @@ def generator_task(
     config: GeneratorTrainingConfig,
     *,
     compare_every: int | None = None,
+    initial: ShowerGenerator | None = None,
     processes: Processes | None = None,
     cuda_graphs: bool = True,
 ) -> GeneratorTask:
@@ -32,6 +35,7 @@ def generator_task(
         config: Configuration of the generator and its training.
         compare_every: Number of epochs after which sampled showers are compared with validation showers; None for
             never.
+        initial: Generator whose weights and coding the training begins with; by default new ones. It is not modified.
         processes: Processes that train together, and their device; this process on the CPU by default.
         cuda_graphs: Whether to capture CUDA graphs on a GPU; see `GeneratorTask`.
 
@@ -40,7 +44,7 @@ def generator_task(
 
     Raises:
         FileNotFoundError: If a file does not exist.
-        ValueError: If a generator cannot learn from the showers.
+        ValueError: If a generator cannot learn from the showers, or ``initial`` has other sizes than the config.
 
     Example:
         >>> import supa, supa_mamba
@@ -58,6 +62,7 @@ def generator_task(
         split_showers(showers, "validation"),
         config,
         compare_every=compare_every,
+        initial=initial,
         processes=processes,
         cuda_graphs=cuda_graphs,
     )
@@ -69,6 +74,7 @@ def task_of_splits(
     config: GeneratorTrainingConfig,
     *,
     compare_every: int | None = None,
+    initial: ShowerGenerator | None = None,
     **options: Any,
 ) -> GeneratorTask:
     """Prepare the training of a generator on given training and validation showers.
@@ -78,6 +84,7 @@ def task_of_splits(
         valid: Validation showers.
         config: Configuration of the generator and its training.
         compare_every: See `generator_task`.
+        initial: See `generator_task`.
         **options: Further arguments of `GeneratorTask`.
 
     Returns:
@@ -86,12 +93,34 @@ def task_of_splits(
     Raises:
         ValueError: If a generator cannot learn from the showers.
     """
-    coding = HitCoding.fit(train, config.fields)
-    for part in valid:
+    coding = HitCoding.fit(train, config.fields) if initial is None else coding_of(initial, config)
+    for part in (*train, *valid):
         check_showers(part)
     configs = distinct_configs([*train, *valid])
+    options |= {"initial": copy.deepcopy(initial)}
     options["comparison"] = sample_comparison(valid, compare_every, config)
     return GeneratorTask(config, coding, configs, packed(train, configs), packed(valid, configs), **options)
+
+
+def coding_of(initial: ShowerGenerator, config: GeneratorTrainingConfig) -> HitCoding:
+    """Return the coding of a generator with which a training begins.
+
+    Args:
+        initial: The generator.
+        config: Configuration of the training.
+
+    Returns:
+        The coding.
+
+    Raises:
+        ValueError: If the generator has other sizes or conditions than the config.
+    """
+    sizes, fields = initial.config, tuple(initial.coding.conditions.fields)
+    if sizes != config.generator:
+        raise ValueError(f"initial: its sizes are {sizes}, but the config has {config.generator}; use the same.")
+    if fields != config.fields:
+        raise ValueError(f"initial: its fields are {list(fields)}, but the config has {list(config.fields)}.")
+    return initial.coding
 
 
 def sample_comparison(

@@ -10,6 +10,7 @@ from supa_mamba.modules.conversion import converted_options
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.mamba2 import Mamba2
+from supa_mamba.modules.parallel import parallel_pairs
 from supa_mamba.modules.stack import BlockStack, MambaStack
 
 _ATTENTION_EVERY = 4
@@ -28,11 +29,21 @@ def new_stack(config: GeneratorConfig, *, device: Device = None) -> BlockStack:
     Returns:
         The stack. Heads have 32 features. Every fourth layer of a hybrid is attention. Each layer of a Transformer is
         attention with rotary embeddings in half of the features of a head, or Mamba-2 with the sizes of a converted
-        layer; and a gated MLP; see `hidden_features`.
+        layer; and a gated MLP; see `hidden_features`. Pairs of layers are one layer each.
+
+    Raises:
+        ValueError: If the layers of a pair differ in kind.
     """
+    stack = _unpaired_stack(config, device)
+    for number in sorted(config.paired_layers, reverse=True):
+        stack = parallel_pairs(stack, number, number + 2)
+    return stack
+
+
+def _unpaired_stack(config: GeneratorConfig, device: Device) -> BlockStack:
     width, layers = config.d_model, config.n_layer
     if config.model == "mamba":
-        return MambaStack(width, layers, d_state=config.d_state, device=device)
+        return MambaStack(width, layers, block=config.block, d_state=config.d_state, device=device)
     if config.model == "transformer":
         heads = width // _HEAD_WIDTH
         return HybridStack(
@@ -43,10 +54,13 @@ def new_stack(config: GeneratorConfig, *, device: Device = None) -> BlockStack:
             "mamba2",
             d_intermediate=hidden_features(width, config.d_state),
             rotary_emb_dim=_HEAD_WIDTH // 2,
+            block=config.block,
             device=device,
             **(converted_options(width, heads) if config.mamba_layers else {}),
         )
-    options: dict[str, Any] = {"d_state": config.d_state, "headdim": _HEAD_WIDTH, "device": device}
+    options: dict[str, Any] = {
+        "d_state": config.d_state, "headdim": _HEAD_WIDTH, "block": config.block, "device": device,
+    }  # fmt: skip
     if config.model == "hybrid":
         attention = range(_ATTENTION_EVERY - 1, layers, _ATTENTION_EVERY)
         return HybridStack(width, layers, attention, width // _HEAD_WIDTH, "mamba2", **options)

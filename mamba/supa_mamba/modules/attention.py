@@ -7,6 +7,7 @@ from torch.nn import functional
 from supa.checks import counted
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
+from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least, named_options
 from supa_mamba.modules.packed_attention import (
     attend,
@@ -22,6 +23,8 @@ from supa_mamba.ops.attention_step.function import attention_step, supports_step
 from supa_mamba.ops.row_linear.function import step_linear
 from supa_mamba.ops.state_slots import check_no_gradients, normalize_slots
 
+_EPS = 1e-5
+
 
 class CausalAttention(nn.Module):
     """Mix the rows of each sequence by causal multi-head self-attention.
@@ -35,15 +38,18 @@ class CausalAttention(nn.Module):
 
     Args:
         d_model: Number of features per row.
-        num_heads: Number of attention heads. Must divide ``d_model``.
+        num_heads: Number of attention heads.
         bias: Whether the projections have a bias.
         rotary_emb_dim: Number of features of each head that are rotated by angles proportional to the position of the
             row; an even number up to the features of a head, or 0. The base of the angles is 10000.
+        head_dim: Number of features of each head, by default ``d_model / num_heads``.
+        qk_norm: Whether the queries and keys of each head have an RMS norm, before rotation.
         device: Device of the parameters.
         dtype: Dtype of the parameters.
 
     Raises:
-        ValueError: If ``num_heads`` does not divide ``d_model``, or ``rotary_emb_dim`` is not allowed.
+        ValueError: If ``num_heads`` does not divide ``d_model`` and there is no ``head_dim``, or ``rotary_emb_dim`` is
+            not allowed.
 
     Example:
         >>> import torch
@@ -72,14 +78,18 @@ class CausalAttention(nn.Module):
         bias: bool = False,
         *,
         rotary_emb_dim: int = 0,
+        head_dim: int | None = None,
+        qk_norm: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_at_least(1, d_model=d_model, num_heads=num_heads)
-        if d_model % num_heads:
+        if head_dim is None and d_model % num_heads:
             raise ValueError(f"num_heads: {num_heads} was given, but it must divide d_model, {d_model}.")
-        self.d_model, self.num_heads, self.head_dim = d_model, num_heads, d_model // num_heads
+        width = d_model // num_heads if head_dim is None else head_dim
+        check_at_least(1, head_dim=width)
+        self.d_model, self.num_heads, self.head_dim = d_model, num_heads, width
         check_at_least(0, rotary_emb_dim=rotary_emb_dim)
         if rotary_emb_dim % 2 or rotary_emb_dim > self.head_dim:
             raise ValueError(
@@ -87,8 +97,11 @@ class CausalAttention(nn.Module):
                 f"{counted(self.head_dim, 'feature')} of a head."
             )
         self.rotary_emb_dim = rotary_emb_dim
-        self.in_proj = nn.Linear(d_model, 3 * d_model, bias=bias, device=device, dtype=dtype)
-        self.out_proj = nn.Linear(d_model, d_model, bias=bias, device=device, dtype=dtype)
+        inner = num_heads * width
+        self.in_proj = nn.Linear(d_model, 3 * inner, bias=bias, device=device, dtype=dtype)
+        self.out_proj = nn.Linear(inner, d_model, bias=bias, device=device, dtype=dtype)
+        self.q_norm = RMSNorm(width, eps=_EPS, device=device, dtype=dtype) if qk_norm else None
+        self.k_norm = RMSNorm(width, eps=_EPS, device=device, dtype=dtype) if qk_norm else None
 
     def forward(
         self,
@@ -119,7 +132,7 @@ class CausalAttention(nn.Module):
         rows, begins = packed_rows(x, offset, self.d_model)
         check_fits(rows, self.in_proj.weight)
         longest = longest_length(x, begins, max_length)
-        qkv = self.in_proj(rows).unflatten(-1, (3, self.num_heads, self.head_dim))
+        qkv = self.heads_of(self.in_proj(rows))
         if state is not None:
             mixed, state = _attend_and_remember(qkv, begins, longest, state, self.rotary_emb_dim)
         elif return_state:
@@ -133,6 +146,22 @@ class CausalAttention(nn.Module):
             mixed = attend(qkv, begins, longest)
         y: Tensor = self.out_proj(mixed.flatten(1)).reshape(x.shape)
         return y if state is None or not return_state else (y, state)
+
+    def heads_of(self, projected: Tensor) -> Tensor:
+        """Divide the results of ``in_proj`` into heads, and normalise queries and keys if they have norms.
+
+        Args:
+            projected: (T, 3 heads head_dim) results.
+
+        Returns:
+            (T, 3, heads, head_dim) queries, keys and values.
+        """
+        qkv = projected.view(-1, 3, self.num_heads, self.head_dim)
+        if self.q_norm is None or self.k_norm is None:
+            return qkv
+        q, k, v = qkv.unbind(1)
+        q, k = (norm(x, autocast=True)[0].to(v.dtype) for norm, x in ((self.q_norm, q), (self.k_norm, k)))
+        return torch.stack([q, k, v], 1)
 
     @torch.no_grad()
     def step(self, x: Tensor, state: AttentionState, slots: Tensor | None = None) -> Tensor:
@@ -163,7 +192,7 @@ class CausalAttention(nn.Module):
                     f"slots: {int(table.max())} was given, but the state has slots 0 to {state.lengths.shape[0] - 1}."
                 )
             _check_room(state.lengths[table[table >= 0]] + 1, capacity)
-        qkv = step_linear(self.in_proj, x).view(count, 3, self.num_heads, self.head_dim)
+        qkv = self.heads_of(step_linear(self.in_proj, x))
         if supports_step(qkv, state.keys, state.values):
             rates = rotary_rates(self.rotary_emb_dim, device=x.device)
             mixed = attention_step(qkv, *state, table, rates=rates)
@@ -211,7 +240,8 @@ class CausalAttention(nn.Module):
     def extra_repr(self) -> str:
         """Return the options for the ``repr`` of the module."""
         rotary = f", rotary_emb_dim={self.rotary_emb_dim}" if self.rotary_emb_dim else ""
-        return f"d_model={self.d_model}, num_heads={self.num_heads}{rotary}"
+        own = "" if self.head_dim * self.num_heads == self.d_model else f", head_dim={self.head_dim}"
+        return f"d_model={self.d_model}, num_heads={self.num_heads}{own}{rotary}"
 
 
 def _attend_and_remember(

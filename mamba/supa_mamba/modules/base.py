@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from supa_mamba.modules.initialisation import mark_no_weight_decay
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
+from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least
 from supa_mamba.modules.states import BufferedMambaState, MambaState
 from supa_mamba.ops.dtypes import state_dtype
@@ -34,6 +35,16 @@ class CausalMixer(StateSpaceMixer):
     in_proj: nn.Linear
     out_proj: nn.Linear
     A_log: nn.Parameter
+    dt_norm: RMSNorm | None
+    B_norm: RMSNorm | None
+    C_norm: RMSNorm | None
+
+    @property
+    def norms(self) -> tuple[RMSNorm, RMSNorm, RMSNorm] | None:
+        """The norms of step sizes, B and C, or None."""
+        if self.dt_norm is None or self.B_norm is None or self.C_norm is None:
+            return None
+        return self.dt_norm, self.B_norm, self.C_norm
 
     def forward(
         self,

@@ -83,9 +83,9 @@ class BiMamba(StateSpaceMixer):
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_proj = nn.Linear(d_model, 2 * inner, bias=bias, **factory)
         branch = SsmBranch.create(inner, d_state, d_conv, dt_init, conv_bias=conv_bias, **factory)
-        self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = branch
+        self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = branch[:5]
         branch = SsmBranch.create(inner, d_state, d_conv, dt_init, conv_bias=conv_bias, **factory)
-        self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b = branch
+        self.conv1d_b, self.x_proj_b, self.dt_proj_b, self.A_b_log, self.D_b = branch[:5]
         self.out_proj = nn.Linear(inner, d_model, bias=bias, **factory)
         self.in_proj_b = None if tied else nn.Linear(d_model, 2 * inner, bias=bias, **factory)
         self.out_proj_b = None if tied else nn.Linear(inner, d_model, bias=bias, **factory)

@@ -12,7 +12,7 @@ from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.mlp import GatedMLP
-from supa_mamba.modules.norm import RMSNorm
+from supa_mamba.modules.norm import ResidualSum, RMSNorm
 from supa_mamba.modules.options import check_at_least, check_options
 from supa_mamba.modules.states import LayerState
 
@@ -52,6 +52,8 @@ class MambaBlock(nn.Module):
     With ``d_intermediate``, a gated MLP follows: ``x + mlp(norm2(x))``. It is ``fc2(a * silu(b))``, where a and b are
     the halves of ``fc1(x)``.
 
+    With ``gain``, the block has no norms, and two trained factors: ``x + gain * mixer(x)``, ``x + gain2 * mlp(x)``.
+
     The residual stays in float32 (or float64), independently of the precision of the mixer. Under autocast, the mixer
     and the MLP receive rows in half precision.
 
@@ -61,6 +63,7 @@ class MambaBlock(nn.Module):
         norm_epsilon: Epsilon of the RMS norms.
         d_intermediate: Number of hidden features of the MLP; 0 for a block without an MLP. It is not rounded up to a
             multiple of 128, as in mamba_ssm.
+        gain: Initial value of the factors of a block without norms; None for a block with norms.
         device: Device of the parameters. It is passed to a custom class only if it is given.
         dtype: Dtype of the parameters. It is passed to a custom class only if it is given.
         options: Options of the mixer, such as ``d_state``.
@@ -90,6 +93,7 @@ class MambaBlock(nn.Module):
         *,
         norm_epsilon: float = 1e-5,
         d_intermediate: int = 0,
+        gain: float | None = None,
         device: Device = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -105,10 +109,19 @@ class MambaBlock(nn.Module):
         options |= {name: value for name, value in factory.items() if value is not None}
         check_options(getattr(mixer_class, "__name__", repr(mixer_class)), mixer_class, d_model, **options)
         check_at_least(0, d_intermediate=d_intermediate)
-        self.norm = RMSNorm(d_model, eps=norm_epsilon, **factory)
+
+        def norm() -> RMSNorm | ResidualSum:
+            return RMSNorm(d_model, eps=norm_epsilon, **factory) if gain is None else ResidualSum()
+
+        def factor() -> nn.Parameter | None:
+            return None if gain is None else nn.Parameter(torch.tensor(gain, **factory))
+
+        self.norm = norm()
         self.mixer = mixer_class(d_model, **options)
-        self.norm2 = RMSNorm(d_model, eps=norm_epsilon, **factory) if d_intermediate else None
+        self.gain = factor()
+        self.norm2 = norm() if d_intermediate else None
         self.mlp = GatedMLP(d_model, d_intermediate, **factory) if d_intermediate else None
+        self.gain2 = factor() if d_intermediate else None
 
     def forward(
         self,
@@ -142,9 +155,10 @@ class MambaBlock(nn.Module):
             update = self.mixer(rows, offset, **options)
         else:
             update, after = self.mixer(rows, offset, state=state, return_state=True, **options)
+        update = scaled(update, self.gain)
         if self.norm2 is not None and self.mlp is not None:
             rows, residual = self.norm2(residual, update, autocast=True)
-            update = self.mlp(rows)
+            update = scaled(self.mlp(rows), self.gain2)
         y = _added(x, residual, update)
         return (y, after) if return_state else y
 
@@ -164,10 +178,10 @@ class MambaBlock(nn.Module):
             ValueError: If shapes, dtypes or devices do not match, or the mixer does not support single steps.
         """
         rows, residual = self.norm(*_deferred(x), autocast=True)
-        update = self.mixer.step(rows, state, slots)
+        update = scaled(self.mixer.step(rows, state, slots), self.gain)
         if self.norm2 is not None and self.mlp is not None:
             rows, residual = self.norm2(residual, update, autocast=True)
-            update = self.mlp.step(rows)
+            update = scaled(self.mlp.step(rows), self.gain2)
         return _added(x, residual, update)
 
     def init_state(self, batch: int, **options: Any) -> LayerState:
@@ -185,6 +199,19 @@ class MambaBlock(nn.Module):
         """
         state: LayerState = self.mixer.init_state(batch, **options)
         return state
+
+
+def scaled(update: Tensor, gain: Tensor | None) -> Tensor:
+    """Multiply an update by a factor.
+
+    Args:
+        update: (T, d_model) update.
+        gain: () factor, or None for 1.
+
+    Returns:
+        (T, d_model) update.
+    """
+    return update if gain is None else update * gain.to(update.dtype)
 
 
 def _deferred(x: Tensor | DeferredSum) -> DeferredSum:

@@ -33,21 +33,23 @@ training increase the error."""
 _LEAST_STEP = 1e-4
 
 
-def converted_options(d_model: int, num_heads: int) -> dict[str, Any]:
+def converted_options(d_model: int, num_heads: int, head_dim: int | None = None) -> dict[str, Any]:
     """Return the options of `Mamba2` for a layer that replaces attention.
 
     Args:
         d_model: Number of features per row.
         num_heads: Number of attention heads.
+        head_dim: Number of features of each head, by default ``d_model / num_heads``.
 
     Returns:
-        Options without expansion: each head has its own B and C and a state of (features of a head)² numbers. There is
-        no norm after the gate and no activation after the convolution, and the projections have biases.
+        Options in which the channels are those of the heads: each head has its own B and C and a state of (features of
+        a head)² numbers. There is no norm after the gate and no activation after the convolution, and the projections
+        have biases.
     """
-    width = d_model // num_heads
+    width = head_dim or d_model // num_heads
     return {
-        "d_state": width, "headdim": width, "ngroups": num_heads, "expand": 1, "bias": True, "rmsnorm": False,
-        "activation": "identity",
+        "d_state": width, "headdim": width, "ngroups": num_heads, "expand": num_heads * width / d_model, "bias": True,
+        "rmsnorm": False, "activation": "identity",
     }  # fmt: skip
 
 
@@ -95,6 +97,11 @@ def convert_attention(stack: S, layers: Collection[int]) -> S:
             raise ValueError(
                 f"layers: {number} was given, but layer {number} is {type(mixers[number]).__name__}; only attention "
                 "can be converted."
+            )
+        if getattr(mixers[number], "q_norm", None) is not None:
+            raise ValueError(
+                f"layers: {number} was given, but the queries and keys of layer {number} are normalised, which Mamba-2 "
+                "cannot copy."
             )
     converted = copy.deepcopy(stack)
     for number, block in enumerate(converted.blocks()):
@@ -203,9 +210,10 @@ def recorded_mixers(stack: BlockStack, layers: Sequence[int]) -> Iterator[list[t
 
 @torch.no_grad()
 def _converted(attention: CausalAttention) -> Mamba2:
-    weight = attention.in_proj.weight
-    width, heads = attention.d_model, attention.num_heads
-    mixer = Mamba2(width, **converted_options(width, heads), device=weight.device, dtype=weight.dtype)
+    weight, heads = attention.in_proj.weight, attention.num_heads
+    options = converted_options(attention.d_model, heads, attention.head_dim)
+    mixer = Mamba2(attention.d_model, **options, device=weight.device, dtype=weight.dtype)
+    width = mixer.d_inner
     assert mixer.conv1d.bias is not None
     for parameter in (mixer.in_proj.weight, mixer.in_proj.bias, mixer.conv1d.weight, mixer.conv1d.bias, mixer.D):
         parameter.zero_()

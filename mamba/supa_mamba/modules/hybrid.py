@@ -9,10 +9,10 @@ from torch import Tensor
 from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.block import MambaBlock
 from supa_mamba.modules.initialisation import Device
-from supa_mamba.modules.options import check_at_least
+from supa_mamba.modules.options import BlockKind, check_at_least
 from supa_mamba.modules.packed_attention import longest_length
 from supa_mamba.modules.sparse_attention import SparseAttention
-from supa_mamba.modules.stack import BlockStack
+from supa_mamba.modules.stack import BlockStack, block_options
 from supa_mamba.modules.states import StackState
 from supa_mamba.ops.packing import normalize_offsets
 
@@ -22,6 +22,11 @@ class HybridStack(BlockStack):
 
     Mamba layers summarise the preceding rows in a state of fixed size; attention layers access each of them exactly.
     With attention in all blocks, ``d_intermediate`` and ``rotary_emb_dim``, the stack is a causal Transformer.
+
+    With ``block="outlier-protected"``, the blocks have no norms, so that no feature of the residual must be large to
+    pass them. There is one norm before the first block. The results of the mixers and MLPs have trained factors, which
+    begin at 1 / sqrt(number of mixers and MLPs). Queries and keys are normalised; in Mamba and Mamba-2, step sizes, B
+    and C are.
 
     Args:
         d_model: Number of features per row.
@@ -34,13 +39,14 @@ class HybridStack(BlockStack):
         rotary_emb_dim: Number of rotated features of each attention head, as in `CausalAttention`; 0 for none.
         sparse_buckets: Number of buckets of `SparseAttention`, which then replaces `CausalAttention`; 0 for none. Such
             a stack has no state and no single steps.
+        block: ``"pre-norm"``, or ``"outlier-protected"`` for blocks without norms.
         device: Device of the parameters.
         dtype: Dtype of the parameters, as in `MambaStack`.
         options: Options of the other mixers, such as ``d_state``.
 
     Raises:
-        ValueError: If an index or the mixer is unknown, an argument is out of range, or options are given although no
-            layer uses the mixer.
+        ValueError: If an index, the mixer or the block is unknown, an argument is out of range, or options are given
+            although no layer uses the mixer.
 
     Example:
         >>> import torch
@@ -56,6 +62,7 @@ class HybridStack(BlockStack):
 
     Source:
         Jamba (arXiv 2403.19887), section 2. The parameters have the names of mamba_ssm's ``MixerModel``.
+        Outlier-protected blocks: arXiv 2405.19279, section 4.
     """
 
     def __init__(
@@ -70,6 +77,7 @@ class HybridStack(BlockStack):
         d_intermediate: int = 0,
         rotary_emb_dim: int = 0,
         sparse_buckets: int = 0,
+        block: BlockKind = "pre-norm",
         device: Device = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -91,12 +99,12 @@ class HybridStack(BlockStack):
             attention = SparseAttention
             of_attention["buckets"] = sparse_buckets
 
-        def block(number: int) -> MambaBlock:
-            if number in attn_layer_idx:
-                return MambaBlock(d_model, attention, **of_all, **of_attention)
-            return MambaBlock(d_model, mixer, **of_all, **options)
+        def layer(number: int) -> MambaBlock:
+            kind, further = (attention, of_attention) if number in attn_layer_idx else (mixer, options)
+            of_block = block_options(block, kind, n_layer, d_intermediate)
+            return MambaBlock(d_model, kind, **of_all, **(further | of_block))
 
-        super().__init__([block(number) for number in range(n_layer)], d_model, norm_epsilon, **factory)
+        super().__init__([layer(number) for number in range(n_layer)], d_model, norm_epsilon, block=block, **factory)
 
     def forward(
         self,

@@ -7,8 +7,9 @@ from torch import Tensor, nn
 
 from supa_mamba.modules.base import CausalMixer
 from supa_mamba.modules.initialisation import Device, mark_no_weight_decay
+from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner, resolve_dt_rank
-from supa_mamba.modules.ssm_branch import DtInit, SsmBranch
+from supa_mamba.modules.ssm_branch import NORM_EPS, DtInit, SsmBranch
 from supa_mamba.modules.states import MambaState
 
 
@@ -32,11 +33,13 @@ class Mamba(CausalMixer):
         dt_init_floor: Lower limit of the step sizes at initialisation.
         conv_bias: Whether the convolution has a bias.
         bias: Whether the input and output projections have a bias.
+        ngroups: Number of groups of channels. The channels of a group share B and C.
+        b_c_dt_norm: Whether B, C and the step sizes before their projection have RMS norms.
         device: Device of the parameters.
         dtype: Dtype of the parameters. With half precision, ``A_log`` and ``D`` stay in float32.
 
     Raises:
-        ValueError: If an argument is out of range.
+        ValueError: If an argument is out of range, or ``ngroups`` does not divide ``expand * d_model``.
 
     Example:
         >>> import torch
@@ -69,22 +72,36 @@ class Mamba(CausalMixer):
         dt_init_floor: float = 1e-4,
         conv_bias: bool = True,
         bias: bool = False,
+        ngroups: int = 1,
+        b_c_dt_norm: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_states(d_state)
-        check_at_least(1, d_conv=d_conv)
+        check_at_least(1, d_conv=d_conv, ngroups=ngroups)
         rank = resolve_dt_rank(d_model, dt_rank)
         self.d_model, self.d_state, self.d_conv, self.expand, self.dt_rank = d_model, d_state, d_conv, expand, rank
-        self.d_inner = resolve_d_inner(d_model, expand)
+        self.d_inner, self.ngroups = resolve_d_inner(d_model, expand), ngroups
+        if self.d_inner % ngroups:
+            raise ValueError(f"ngroups: {ngroups} was given, but it must divide expand * d_model, {self.d_inner}.")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         self.in_proj = nn.Linear(d_model, 2 * self.d_inner, bias=bias, **factory)
         dt_init = DtInit(rank, dt_min, dt_max, dt_init_floor)
-        branch = SsmBranch.create(self.d_inner, d_state, d_conv, dt_init, conv_bias=conv_bias, **factory)
-        self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = branch
+        branch = SsmBranch.create(
+            self.d_inner, d_state, d_conv, dt_init, conv_bias=conv_bias, groups=ngroups, **factory
+        )
+        self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D = branch[:5]
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias, **factory)
+        sizes = {"dt_norm": rank, "B_norm": d_state, "C_norm": d_state}
+        for name, size in sizes.items():
+            self.register_module(name, RMSNorm(size, eps=NORM_EPS, **factory) if b_c_dt_norm else None)
         mark_no_weight_decay(self, self.no_weight_decay)
+
+    @property
+    def branch(self) -> SsmBranch:
+        """The parameters between the projections."""
+        return SsmBranch(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D, self.norms)
 
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool
@@ -102,7 +119,7 @@ class Mamba(CausalMixer):
             (T, d_inner) rows before the output projection, and the state or None.
         """
         u, z = projected.chunk(2, dim=-1)
-        return self._branch().forward(u, z, offset, state, reverse=reverse, return_state=return_state)
+        return self.branch.forward(u, z, offset, state, reverse=reverse, return_state=return_state)
 
     def run_step(self, projected: Tensor, state: MambaState, slots: Tensor | None) -> Tensor:
         """Apply one step of convolution, scan and gate.
@@ -116,7 +133,7 @@ class Mamba(CausalMixer):
             (M, d_inner) rows before the output projection.
         """
         u, z = projected.chunk(2, dim=-1)
-        return self._branch().step(u, z, state, slots)
+        return self.branch.step(u, z, state, slots)
 
     def state_shapes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """Return the shapes of the states, without the dimension of slots.
@@ -128,7 +145,5 @@ class Mamba(CausalMixer):
 
     def extra_repr(self) -> str:
         """Return the options for the ``repr`` of the module."""
-        return f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}, dt_rank={self.dt_rank}"
-
-    def _branch(self) -> SsmBranch:
-        return SsmBranch(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D)
+        numbers = f"d_model={self.d_model}, d_state={self.d_state}, expand={self.expand}"
+        return f"{numbers}, dt_rank={self.dt_rank}, ngroups={self.ngroups}"

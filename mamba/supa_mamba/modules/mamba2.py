@@ -11,8 +11,9 @@ from torch.nn import functional
 
 from supa_mamba.modules.base import CausalMixer
 from supa_mamba.modules.initialisation import Device, init_dt_bias, mark_no_weight_decay, rates, state_factory
-from supa_mamba.modules.norm import GatedRMSNorm
+from supa_mamba.modules.norm import GatedRMSNorm, RMSNorm
 from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner
+from supa_mamba.modules.ssm_branch import NORM_EPS, normalised
 from supa_mamba.modules.states import BufferedMambaState, MambaState
 from supa_mamba.ops.buffered_state_update.buffer import InputBuffer
 from supa_mamba.ops.buffered_state_update.function import buffered_state_update
@@ -53,6 +54,7 @@ class Mamba2(CausalMixer):
         rmsnorm_eps: Epsilon of the RMS norm.
         activation: Function after the convolution: ``"silu"``, or ``"identity"`` for none.
         dt_limit: Lower and upper limit of the step sizes in `forward` and `step`.
+        b_c_dt_norm: Whether B, C and the step sizes before their bias have RMS norms.
         device: Device of the parameters.
         dtype: Dtype of the parameters. With half precision, ``A_log``, ``D`` and ``dt_bias`` stay in float32.
 
@@ -98,6 +100,7 @@ class Mamba2(CausalMixer):
         rmsnorm_eps: float = 1e-5,
         activation: Literal["silu", "identity"] = "silu",
         dt_limit: tuple[float, float] = (0.0, math.inf),
+        b_c_dt_norm: bool = False,
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -131,6 +134,9 @@ class Mamba2(CausalMixer):
             else None
         )
         self.out_proj = nn.Linear(self.d_inner, d_model, bias=bias, **factory)
+        sizes = {"dt_norm": self.nheads, "B_norm": d_state, "C_norm": d_state}
+        for name, size in sizes.items():
+            self.register_module(name, RMSNorm(size, eps=NORM_EPS, **factory) if b_c_dt_norm else None)
         mark_no_weight_decay(self, self.no_weight_decay)
 
     def run(
@@ -153,7 +159,7 @@ class Mamba2(CausalMixer):
                 "state: it has a buffer of inputs, but forward needs the state after all inputs; process the rows with "
                 "step, or call forward before with_buffer."
             )
-        if self.norm is None or self.activation != "silu":
+        if self.norm is None or self.activation != "silu" or self.norms is not None:
             return self._run_separately(projected, offset, state, reverse=reverse, return_state=return_state)
         inputs = MixerInputs(
             projected, self.conv1d.weight.squeeze(1), self.conv1d.bias, rates(self.A_log), self.D, self.dt_bias,
@@ -218,6 +224,8 @@ class Mamba2(CausalMixer):
             conv_state_indices=slots,
         )  # fmt: skip
         u, B, C = Selected.of(mixed, self.d_inner, self.nheads, self.ngroups)
+        if self.norms is not None:
+            delta, B, C = normalised(self.norms, delta, B, C)
         limited = self._limited()
         if limited:  # selective_state_update has no limits, so the step sizes are computed here
             delta = functional.softplus(delta.to(state_dtype(delta)) + self.dt_bias).clamp(*self.dt_limit)
@@ -256,6 +264,8 @@ class Mamba2(CausalMixer):
         )  # fmt: skip
         mixed, conv = convolve(return_final_states=True) if return_state else (convolve(), None)
         u, B, C = Selected.of(mixed, self.d_inner, self.nheads, self.ngroups)
+        if self.norms is not None:
+            delta, B, C = normalised(self.norms, delta, B, C)
         recur = partial(
             ssd, u, delta, rates(self.A_log), B, C, D=self.D, dt_bias=self.dt_bias, dt_softplus=True,
             dt_limit=self.dt_limit, offset=offset, initial_states=ssm_before, reverse=reverse,

@@ -5,6 +5,7 @@ from torch import Tensor, nn
 
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.ops.add_rms_norm.function import add_rms_norm
+from supa_mamba.ops.dtypes import state_dtype
 from supa_mamba.ops.gated_rms_norm.function import gated_rms_norm
 
 
@@ -39,6 +40,27 @@ class RMSNorm(nn.RMSNorm):
         if autocast and torch.is_autocast_enabled(device) and dtype != torch.float64:
             dtype = torch.get_autocast_dtype(device)
         return add_rms_norm(residual, update, weight, self.eps, dtype)
+
+
+class ResidualSum(nn.Module):
+    """Sum of a residual and an update, in place of `RMSNorm` in a block without norms."""
+
+    def forward(
+        self, residual: Tensor, update: Tensor | None = None, *, autocast: bool = False
+    ) -> tuple[Tensor, Tensor]:
+        """Add the update.
+
+        Args:
+            residual: (..., features) residual.
+            update: Update of the same shape, or None.
+            autocast: Without effect: the projection that follows converts the rows.
+
+        Returns:
+            The sum in float32 or float64, twice: as rows and as the residual.
+        """
+        total = residual.to(state_dtype(residual))
+        total = total if update is None else total + update
+        return total, total
 
 
 class GatedRMSNorm(nn.Module):

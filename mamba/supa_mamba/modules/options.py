@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
 
 Init = TypeVar("Init", bound=Callable[..., None])
+BlockKind = Literal["pre-norm", "outlier-protected"]
 SPEED_ONLY = ("chunk_size", "use_mem_eff_path", "use_fast_path", "layer_idx", "process_group", "sequence_parallel")
 """Options of mamba_ssm's mixers that do not change their results."""
 

@@ -8,12 +8,34 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from supa_mamba.modules.initialisation import Device, init_dt_bias, rates, state_factory
+from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.states import MambaState
 from supa_mamba.ops.causal_conv1d.function import causal_conv1d
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
 from supa_mamba.ops.row_linear.function import row_linear, step_linear
 from supa_mamba.ops.selective_scan.function import selective_scan
 from supa_mamba.ops.selective_state_update.function import selective_state_update
+
+NORM_EPS = 1e-5
+"""Epsilon of the norms of step sizes, B and C."""
+
+
+def normalised(
+    norms: tuple[RMSNorm, RMSNorm, RMSNorm], steps: Tensor, B: Tensor, C: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Normalise step sizes before their bias, B and C.
+
+    Args:
+        norms: The norms of each of them.
+        steps: (T, R) step sizes.
+        B: (T, N) or (T, G, N) input matrix.
+        C: Output matrix, of the shape of ``B``.
+
+    Returns:
+        The normalised tensors, in half precision under autocast.
+    """
+    of_steps, of_B, of_C = (norm(x, autocast=True)[0] for norm, x in zip(norms, (steps, B, C), strict=True))
+    return of_steps, of_B, of_C
 
 
 class DtInit(NamedTuple):
@@ -37,10 +59,11 @@ class SsmBranch(NamedTuple):
 
     Args:
         conv1d: Convolution with weight (E, 1, W) and bias (E,).
-        x_proj: Projection to step sizes, B and C with weight (R + 2N, E).
+        x_proj: Projection to step sizes, B and C with weight (R + 2GN, E) for G groups of channels.
         dt_proj: Projection of the step sizes with weight (E, R) and bias (E,).
         A_log: (E, N) logarithms of the negative decay rates.
         D: (E,) skip weights.
+        norms: Norms of step sizes, B and C after ``x_proj``, or None.
     """
 
     conv1d: nn.Conv1d
@@ -48,6 +71,7 @@ class SsmBranch(NamedTuple):
     dt_proj: nn.Linear
     A_log: nn.Parameter
     D: nn.Parameter
+    norms: tuple[RMSNorm, RMSNorm, RMSNorm] | None = None
 
     @classmethod
     def create(
@@ -58,6 +82,7 @@ class SsmBranch(NamedTuple):
         dt_init: DtInit,
         *,
         conv_bias: bool,
+        groups: int = 1,
         device: Device,
         dtype: torch.dtype | None,
     ) -> "SsmBranch":
@@ -69,6 +94,7 @@ class SsmBranch(NamedTuple):
             d_conv: Width of the convolution kernel, W.
             dt_init: Initialisation parameters of the step sizes.
             conv_bias: Whether the convolution has a bias.
+            groups: Number of groups of channels, G, each with its own B and C.
             device: Device of the parameters.
             dtype: Dtype of the parameters. ``A_log`` and ``D`` have the precision of states.
 
@@ -90,7 +116,7 @@ class SsmBranch(NamedTuple):
         A_log = torch.arange(1, d_state + 1, **of_states).log().repeat(d_inner, 1)
         return cls(
             conv1d,
-            nn.Linear(d_inner, rank + 2 * d_state, bias=False, **factory),
+            nn.Linear(d_inner, rank + 2 * groups * d_state, bias=False, **factory),
             dt_proj,
             nn.Parameter(A_log),
             nn.Parameter(torch.ones(d_inner, **of_states)),
@@ -144,16 +170,31 @@ class SsmBranch(NamedTuple):
         u = causal_conv1d_update(
             u, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
         )
-        states = self.A_log.shape[1]
-        steps, B, C = torch.split(step_linear(self.x_proj, u), [self.dt_proj.in_features, states, states], dim=-1)
+        steps, B, C = self.split(step_linear(self.x_proj, u))
         delta = row_linear(steps, self.dt_proj.weight)
         return selective_state_update(
             state.ssm, u, delta, rates(self.A_log), B, C, self.D, z, self.dt_proj.bias, dt_softplus=True,
             state_batch_indices=slots,
         )  # fmt: skip
 
+    def split(self, selected: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Divide the results of ``x_proj``.
+
+        Args:
+            selected: (rows, R + 2GN) results.
+
+        Returns:
+            (rows, R) step sizes before ``dt_proj``, and B and C, (rows, N), or (rows, G, N) for several groups; all
+            normalised if there are norms.
+        """
+        rank, states = self.dt_proj.in_features, self.A_log.shape[1]
+        each = (self.x_proj.out_features - rank) // 2
+        steps, B, C = torch.split(selected, [rank, each, each], dim=-1)
+        if each > states:
+            B, C = (x.reshape(-1, each // states, states) for x in (B, C))
+        return (steps, B, C) if self.norms is None else normalised(self.norms, steps, B, C)
+
     def _selected(self, u: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        states = self.A_log.shape[1]
-        steps, B, C = self.x_proj(u).split([self.dt_proj.in_features, states, states], dim=-1)
+        steps, B, C = self.split(self.x_proj(u))
         # The bias is added inside the scan, in the precision of states.
         return functional.linear(steps, self.dt_proj.weight), B, C

@@ -8,13 +8,48 @@ from torch import Tensor, nn
 
 from supa.checks import counted
 from supa_mamba.modules.attention import CausalAttention
-from supa_mamba.modules.block import DeferredSum, MambaBlock
+from supa_mamba.modules.block import MIXERS, DeferredSum, MambaBlock
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.inputs import check_step_rows, packed_rows
+from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.norm import RMSNorm
-from supa_mamba.modules.options import check_at_least
+from supa_mamba.modules.options import BlockKind, check_at_least
 from supa_mamba.modules.states import LayerState, MambaState, StackState
+
+PROTECTED: dict[Any, dict[str, bool]] = {
+    CausalAttention: {"qk_norm": True}, Mamba: {"b_c_dt_norm": True}, Mamba2: {"b_c_dt_norm": True},
+}  # fmt: skip
+"""Options of the mixers of blocks without norms."""
+
+
+def block_options(
+    block: BlockKind, mixer: str | Callable[..., Any], layers: int, d_intermediate: int
+) -> dict[str, Any]:
+    """Return the options of `MambaBlock` for a kind of block.
+
+    Args:
+        block: The kind.
+        mixer: The mixer of the block.
+        layers: Number of blocks of the stack.
+        d_intermediate: Number of hidden features of the MLPs; 0 for none.
+
+    Returns:
+        Options of the block and of its mixer.
+
+    Raises:
+        ValueError: If the kind is unknown, or the mixer has no such block.
+    """
+    if block == "pre-norm":
+        return {}
+    if block != "outlier-protected":
+        raise ValueError(f"block: {block!r} was given, but it must be 'pre-norm' or 'outlier-protected'.")
+    found = PROTECTED.get(MIXERS.get(mixer, mixer) if isinstance(mixer, str) else mixer)
+    if found is None:
+        raise ValueError(
+            f"block: {block!r} was given, but the mixer {mixer!r} has none; use CausalAttention, Mamba or Mamba2."
+        )
+    return {"gain": (layers * (2 if d_intermediate else 1)) ** -0.5, **found}
 
 
 class BlockStack(nn.Module):
@@ -23,7 +58,8 @@ class BlockStack(nn.Module):
     Args:
         blocks: The blocks, at least one.
         d_model: Number of features per row.
-        norm_epsilon: Epsilon of the final RMS norm.
+        norm_epsilon: Epsilon of the final RMS norm, and of the first one.
+        block: Kind of the blocks, see `HybridStack`. With ``"outlier-protected"`` there is a norm before the blocks.
         device: Device of the final norm.
         dtype: Dtype of the final norm.
     """
@@ -34,6 +70,7 @@ class BlockStack(nn.Module):
         d_model: int,
         norm_epsilon: float,
         *,
+        block: BlockKind = "pre-norm",
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
@@ -41,6 +78,10 @@ class BlockStack(nn.Module):
         self.d_model = d_model
         self.layers = nn.ModuleList(blocks)
         self.norm_f = RMSNorm(d_model, eps=norm_epsilon, device=device, dtype=dtype)
+        protected = block == "outlier-protected"
+        self.norm_in = RMSNorm(d_model, eps=norm_epsilon, device=device, dtype=dtype) if protected else None
+        if protected:  # the factors of the blocks have this effect
+            return
         # As in GPT-2, so that the residual does not grow with the number of its updates.
         updates = sum(1 if block.mlp is None else 2 for block in self.blocks())
         for name, parameter in self.layers.named_parameters():
@@ -65,7 +106,7 @@ class BlockStack(nn.Module):
         """
         check_step_rows(x, self.d_model)
         self._check_layers(state)
-        rows = DeferredSum(x, None)
+        rows = self.first_sum(x)
         for layer, of_layer in zip(self.blocks(), state, strict=True):
             rows = cast(DeferredSum, layer.step(rows, of_layer, slots))
         y: Tensor = self.norm_f(*rows)[0]
@@ -101,6 +142,17 @@ class BlockStack(nn.Module):
             for mixer, before in zip(mixers, state, strict=True)
         )
 
+    def first_sum(self, x: Tensor) -> DeferredSum:
+        """Return the rows before the first block.
+
+        Args:
+            x: (T, d_model) rows.
+
+        Returns:
+            The rows, normalised if the blocks have no norms.
+        """
+        return DeferredSum(x if self.norm_in is None else self.norm_in(x)[0], None)
+
     def blocks(self) -> Iterator[MambaBlock]:
         """Iterate over the blocks.
 
@@ -132,7 +184,7 @@ class BlockStack(nn.Module):
             The same as `MambaStack.forward`.
         """
         first, begins = packed_rows(x, offset, self.d_model)
-        rows = DeferredSum(first, None)
+        rows = self.first_sum(first)
         if state is not None:
             self._check_layers(state)
         after: list[LayerState] = []
@@ -167,6 +219,7 @@ class MambaStack(BlockStack):
         mixer: ``"mamba"``, ``"mamba2"``, ``"bimamba"``, or a class that is called as ``mixer(d_model, **options)``.
         norm_epsilon: Epsilon of the RMS norms.
         d_intermediate: Number of hidden features of the MLP of each block, as in `MambaBlock`; 0 for none.
+        block: ``"pre-norm"`` or ``"outlier-protected"``; see `HybridStack`.
         device: Device of the parameters.
         dtype: Dtype of the parameters. With half precision, ``A_log``, ``D`` and the ``dt_bias`` of Mamba-2 stay in
             float32.
@@ -203,6 +256,7 @@ class MambaStack(BlockStack):
         *,
         norm_epsilon: float = 1e-5,
         d_intermediate: int = 0,
+        block: BlockKind = "pre-norm",
         device: Device = None,
         dtype: torch.dtype | None = None,
         **options: Any,
@@ -210,8 +264,9 @@ class MambaStack(BlockStack):
         check_at_least(1, d_model=d_model, n_layer=n_layer)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         options |= {"norm_epsilon": norm_epsilon, "d_intermediate": d_intermediate, **factory}
+        options |= block_options(block, mixer, n_layer, d_intermediate)
         blocks = [MambaBlock(d_model, mixer, **options) for _ in range(n_layer)]
-        super().__init__(blocks, d_model, norm_epsilon, **factory)
+        super().__init__(blocks, d_model, norm_epsilon, block=block, **factory)
 
     def forward(
         self,

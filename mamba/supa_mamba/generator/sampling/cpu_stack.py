@@ -15,11 +15,12 @@ from torch import Tensor, nn
 from supa.arrays import Array, IntArray
 from supa.compiler import fast_kernel
 from supa_mamba.modules.attention import CausalAttention
-from supa_mamba.modules.block import MambaBlock
+from supa_mamba.modules.block import MambaBlock, scaled
 from supa_mamba.modules.initialisation import rates
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.mlp import GatedMLP
+from supa_mamba.modules.norm import ResidualSum, RMSNorm
 from supa_mamba.modules.rotary import rotary_rates
 from supa_mamba.modules.stack import BlockStack
 from supa_mamba.modules.states import AttentionState, MambaState, StackState
@@ -56,13 +57,14 @@ class Linear:
     Args:
         layer: The layer.
         bias: Whether its bias is added.
+        gain: Factor of the results, or None for 1.
     """
 
-    def __init__(self, layer: nn.Linear, *, bias: bool = True) -> None:
-        self.weight = float_array(layer.weight)
+    def __init__(self, layer: nn.Linear, *, bias: bool = True, gain: Tensor | None = None) -> None:
+        self.weight = float_array(scaled(layer.weight, gain))
         self.bias: Array = np.zeros(len(self.weight), np.float32)
         if bias and layer.bias is not None:
-            self.bias = float_array(layer.bias)
+            self.bias = float_array(scaled(layer.bias, gain))
 
     def __call__(self, x: Array, *, use_silu: bool = False) -> Array:
         """Apply the layer.
@@ -116,13 +118,14 @@ class CpuStack:
     """
 
     def __init__(self, stack: BlockStack, state: StackState, drafted: int = 0) -> None:
-        self._layers: list[tuple[Array, float, Step]] = []  # weight and epsilon of a norm, and what follows it
+        self._first = None if stack.norm_in is None else _Norm(stack.norm_in)
+        self._layers: list[tuple[_Norm | None, Step]] = []  # a norm, and what follows it
         for block, of_block in zip(stack.blocks(), state, strict=True):
             mix = _mixer_step(block, of_block, drafted)
-            self._layers.append((float_array(block.norm.weight), block.norm.eps, mix))
+            self._layers.append((_norm_of(block.norm), mix))
             if block.norm2 is not None and block.mlp is not None:
-                self._layers.append((float_array(block.norm2.weight), block.norm2.eps, _mlp_step(block.mlp)))
-        self._last = float_array(stack.norm_f.weight), stack.norm_f.eps
+                self._layers.append((_norm_of(block.norm2), _mlp_step(block.mlp, block.gain2)))
+        self._last = _Norm(stack.norm_f)
 
     def step(self, x: Array, slots: IntArray) -> Array:
         """Apply the stack to one more row of each of M sequences.
@@ -148,15 +151,45 @@ class CpuStack:
             (M K, d_model) float32 rows.
         """
         update = np.zeros_like(x)
-        for weight, eps, follow in self._layers:
-            update = follow(_added_and_normalised(x, update, weight, eps), slots, accepted)
-        return _added_and_normalised(x, update, *self._last)
+        if self._first is not None:
+            x = self._first(x)
+        for norm, follow in self._layers:
+            if norm is None:
+                np.add(x, update, out=x)
+                update = follow(x, slots, accepted)
+            else:
+                update = follow(norm.of_sum(x, update), slots, accepted)
+        return self._last.of_sum(x, update)
 
 
-def _added_and_normalised(x: Array, update: Array, weight: Array, eps: float) -> Array:
-    y = np.empty_like(x)
-    _add_and_normalise(x, update, weight, eps, y)
-    return y
+class _Norm:
+    """An RMS norm for compiled loops.
+
+    Args:
+        norm: The norm.
+    """
+
+    def __init__(self, norm: RMSNorm) -> None:
+        self._weight, self._eps = float_array(norm.weight), norm.eps
+
+    def of_sum(self, x: Array, update: Array) -> Array:
+        """Add an update to rows in place, and return the norm of the sums."""
+        y = np.empty_like(x)
+        _add_and_normalise(x, update, self._weight, self._eps, y)
+        return y
+
+    def __call__(self, x: Array) -> Array:
+        """Return the norm of consecutive pieces of contiguous rows."""
+        pieces = x.reshape(-1, len(self._weight))
+        return self.of_sum(pieces, np.zeros_like(pieces)).reshape(x.shape)
+
+
+def _norm_of(norm: RMSNorm | ResidualSum | None) -> _Norm | None:
+    return _Norm(norm) if isinstance(norm, RMSNorm) else None
+
+
+def _as_given(x: Array) -> Array:
+    return x
 
 
 @fast_kernel
@@ -178,16 +211,16 @@ def _add_and_normalise(x: Any, update: Any, weight: Any, eps: float, y: Any) -> 
 def _mixer_step(block: MambaBlock, state: Any, drafted: int) -> Step:
     mixer = block.mixer
     if isinstance(mixer, Mamba2):
-        return _mamba2_step(mixer, state, drafted)
+        return _mamba2_step(mixer, state, drafted, block.gain)
     if isinstance(mixer, Mamba):
-        return _mamba_step(mixer, state, drafted)
+        return _mamba_step(mixer, state, drafted, block.gain)
     if isinstance(mixer, CausalAttention):
-        return _attention_step(mixer, state, drafted)
+        return _attention_step(mixer, state, drafted, block.gain)
     raise ValueError(f"{type(mixer).__name__} cannot be sampled; a generator has Mamba, Mamba2 and CausalAttention.")
 
 
-def _mlp_step(mlp: GatedMLP) -> Step:
-    fc1, fc2 = Linear(mlp.fc1), Linear(mlp.fc2)
+def _mlp_step(mlp: GatedMLP, gain: Tensor | None) -> Step:
+    fc1, fc2 = Linear(mlp.fc1), Linear(mlp.fc2, gain=gain)
 
     def step(x: Array, _slots: IntArray, _accepted: IntArray) -> Array:
         hidden = fc1(x)
@@ -266,23 +299,24 @@ def _cache(state: Array, drafted: int, *features: int) -> Array:
     return np.zeros((len(state) if drafted else 0, max(drafted, 1), *features), np.float32)
 
 
-def _mamba2_step(mixer: Mamba2, state: MambaState, drafted: int) -> Step:
-    enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj)
+def _mamba2_step(mixer: Mamba2, state: MambaState, drafted: int, gain: Tensor | None) -> Step:
+    enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj, gain=gain)
     convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), drafted, use_silu=mixer.activation == "silu")
     recur = _Recurrence(
         float_array(rates(mixer.A_log))[:, None], float_array(mixer.D), float_array(mixer.dt_bias),
         state.ssm.flatten(1, 2).numpy(), mixer.ngroups, drafted,
     )  # fmt: skip
     inner, mixed, each = mixer.d_inner, mixer.conv1d.in_channels, mixer.ngroups * mixer.d_state
+    of_dt, of_B, of_C = _state_norms(mixer)
     norm = None
     if mixer.norm is not None:
         norm = float_array(mixer.norm.weight), mixer.norm.groups, mixer.norm.eps, mixer.norm.norm_before_gate
 
     def step(x: Array, slots: IntArray, accepted: IntArray) -> Array:
         projected = enter(x)
-        z, dt = _columns(projected, 0, inner), _columns(projected, inner + mixed, None)
+        z, dt = _columns(projected, 0, inner), of_dt(_columns(projected, inner + mixed, None))
         u = convolve(_columns(projected, inner, inner + mixed), slots, accepted)
-        B, C = _columns(u, inner, inner + each), _columns(u, inner + each, None)
+        B, C = of_B(_columns(u, inner, inner + each)), of_C(_columns(u, inner + each, None))
         if norm is None:
             return leave(recur(_columns(u, 0, inner), dt, B, C, z, slots, accepted))
         y = recur(_columns(u, 0, inner), dt, B, C, None, slots, accepted)
@@ -294,31 +328,38 @@ def _mamba2_step(mixer: Mamba2, state: MambaState, drafted: int) -> Step:
     return step
 
 
-def _mamba_step(mixer: Mamba, state: MambaState, drafted: int) -> Step:
-    enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj)
+def _state_norms(mixer: Mamba | Mamba2) -> list[Callable[[Array], Array]]:
+    """Return the norms of step sizes, B and C, or functions that change nothing."""
+    return [_as_given] * 3 if mixer.norms is None else [_Norm(norm) for norm in mixer.norms]
+
+
+def _mamba_step(mixer: Mamba, state: MambaState, drafted: int, gain: Tensor | None) -> Step:
+    enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj, gain=gain)
     select, spread = Linear(mixer.x_proj), Linear(mixer.dt_proj, bias=False)
     convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), drafted)
     recur = _Recurrence(
-        float_array(rates(mixer.A_log)), float_array(mixer.D), float_array(mixer.dt_proj.bias), state.ssm.numpy(), 1,
-        drafted,
+        float_array(rates(mixer.A_log)), float_array(mixer.D), float_array(mixer.dt_proj.bias), state.ssm.numpy(),
+        mixer.ngroups, drafted,
     )  # fmt: skip
-    inner, rank, each = mixer.d_inner, mixer.dt_rank, mixer.d_state
+    inner, rank, each = mixer.d_inner, mixer.dt_rank, mixer.ngroups * mixer.d_state
+    of_dt, of_B, of_C = _state_norms(mixer)
 
     def step(x: Array, slots: IntArray, accepted: IntArray) -> Array:
         projected = enter(x)
         u = convolve(_columns(projected, 0, inner), slots, accepted)
         selected = select(u)
-        dt, z = spread(_columns(selected, 0, rank)), _columns(projected, inner, None)
-        B, C = _columns(selected, rank, rank + each), _columns(selected, rank + each, None)
+        dt, z = spread(of_dt(_columns(selected, 0, rank))), _columns(projected, inner, None)
+        B, C = of_B(_columns(selected, rank, rank + each)), of_C(_columns(selected, rank + each, None))
         return leave(recur(u, dt, B, C, z, slots, accepted))
 
     return step
 
 
-def _attention_step(mixer: CausalAttention, state: AttentionState, drafted: int) -> Step:
-    enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj)
+def _attention_step(mixer: CausalAttention, state: AttentionState, drafted: int, gain: Tensor | None) -> Step:
+    enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj, gain=gain)
     keys, values, lengths = (tensor.numpy() for tensor in state)
     angles, heads, width = rotary_rates(mixer.rotary_emb_dim).numpy(), mixer.num_heads, mixer.head_dim
+    norms = [None if norm is None else _Norm(norm) for norm in (mixer.q_norm, mixer.k_norm)]
 
     def step(x: Array, slots: IntArray, accepted: IntArray) -> Array:
         if drafted:
@@ -326,6 +367,9 @@ def _attention_step(mixer: CausalAttention, state: AttentionState, drafted: int)
             lengths[slots] -= np.where(lengths[slots] > 0, drafted, 0) - accepted
             slots = np.repeat(slots, drafted)
         qkv, y = enter(x).reshape(-1, 3, heads, width), np.empty((len(x), heads, width), np.float32)
+        for part, norm in enumerate(norms):
+            if norm is not None:
+                qkv[:, part] = norm(np.ascontiguousarray(qkv[:, part]))
         arguments: list[Any] = [qkv, keys, values, lengths, angles, slots, 0, len(x), y]
         attention.take_steps(*arguments)
         return leave(y.reshape(len(x), -1))

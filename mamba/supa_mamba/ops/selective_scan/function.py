@@ -147,7 +147,7 @@ def _groups(given: ScanInputs) -> list[ScanInputs]:
     u, delta, A, B, C, D, z, delta_bias, offset, initial_states = given
     if B.ndim == C.ndim == 2:
         return [given]
-    # Layers of Mamba-1 have one group, so the kernels do not support groups. Each group is a separate scan.
+    # Most layers of Mamba-1 have one group, so the kernels do not support groups. Each group is a separate scan.
     groups = max(x.shape[1] for x in (B, C) if x.ndim == 3)
 
     def of_channels(x: Tensor | None) -> list[Any]:

@@ -40,13 +40,13 @@ class ReplayCache:
         Args:
             state: (R, D, N) state table of Mamba-1, or (R, H, P, N) of Mamba-2 with one step size per head.
             inputs: Number of inputs per call, K.
-            groups: Number of groups of Mamba-2, G.
+            groups: Number of groups of channels or heads that share B, G.
             dtype: Dtype of the inputs.
 
         Returns:
             The cache, on the device of the states.
         """
         slots, *channels, states = state.shape
-        of_group = (states,) if len(channels) == 1 else (groups, states)
+        of_group = (states,) if len(channels) == groups == 1 else (groups, states)
         shapes = (tuple(channels), (channels[0],), of_group)
         return cls(*(torch.empty(slots, inputs, *shape, dtype=dtype, device=state.device) for shape in shapes))

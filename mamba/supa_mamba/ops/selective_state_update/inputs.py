@@ -19,7 +19,7 @@ class StepTensors(NamedTuple):
         x: (..., D) or (..., H, P) input.
         dt: (..., D), or (..., H) or (..., H, P) step sizes before bias and softplus.
         A: (D, N), or (H,) or (H, P, N) decay rates.
-        B: (..., N) or (..., G, N) input matrix; Mamba-1 has one group.
+        B: (..., N) or (..., G, N) input matrix.
         C: Output matrix, of the shape of ``B``.
         D: (D,), or (H,) or (H, P) skip weights.
         z: Gate, of the shape of ``x``.
@@ -38,7 +38,7 @@ class StepTensors(NamedTuple):
 
 
 class StateStepInputs(NamedTuple):
-    """Inputs of the backends: H heads of P channels in G groups. Mamba-1 has H = D, P = 1 and G = 1.
+    """Inputs of the backends: H heads of P channels in G groups. Mamba-1 has H = D and P = 1.
 
     Without caches the states advance past all K inputs. With caches they advance past the accepted cached inputs, and
     the K inputs are stored in the caches. A dimension ``P | 1`` or ``N | 1`` has length 1 if all its entries are equal.
@@ -118,10 +118,11 @@ def check_step_inputs(given: StepTensors, lead: str) -> None:
     groups: tuple[int, ...] = ()
     if B.ndim == first + 2:
         groups = (B.shape[first],)
-        if groups[0] < 1 or (groups[0] != 1 if of_mamba1 else heads % groups[0]):
-            shared = "G = 1" if of_mamba1 else f"G divides the number of heads, {heads}"
+        if groups[0] < 1 or heads % groups[0]:
+            divided = "channels" if of_mamba1 else "heads"
             raise ValueError(
-                f"B: shape {tuple(B.shape)} was given, but it must be ({lead}, N), or ({lead}, G, N), where {shared}."
+                f"B: shape {tuple(B.shape)} was given, but it must be ({lead}, N), or ({lead}, G, N), where G divides "
+                f"the number of {divided}, {heads}."
             )
     words = f"({lead}, {'G, N' if groups else 'N'})"
     for name, v in {"B": B, "C": C}.items():

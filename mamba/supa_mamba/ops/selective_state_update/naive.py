@@ -53,8 +53,9 @@ def one_step(
     step = softplus(dt + bias) if dt_softplus else dt + bias
     decay = A.double() if A.ndim == h.ndim else A.double()[:, None, None]
     B, C = (v.double().view(-1, h.shape[-1]) for v in (B, C))
-    # Mamba-1 has a single group; in Mamba-2 each group of heads has its own B and C.
-    B, C = (v[0] if h.ndim == 2 else v.repeat_interleave(h.shape[0] // len(v), 0)[:, None] for v in (B, C))
+    # Each group of channels (Mamba-1) or heads (Mamba-2) has its own B and C.
+    B, C = (v.repeat_interleave(h.shape[0] // len(v), 0) for v in (B, C))
+    B, C = (v if h.ndim == 2 else v[:, None] for v in (B, C))
     h = torch.exp(step[..., None] * decay) * h + (step * x)[..., None] * B
     y = (h * C).sum(-1)
     y = y if D is None else y + _wide(D, x) * x

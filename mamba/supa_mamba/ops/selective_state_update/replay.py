@@ -82,7 +82,7 @@ def selective_state_replay(
     """
     check_step_inputs(StepTensors(state, x, dt, A, B, C, D, z, dt_bias), "M, K")
     if B.ndim != state.ndim:
-        B = B[:, :, None] if B.ndim == 3 else B[:, :, 0]
+        B = B[:, :, None] if B.ndim == 3 else B[:, :, 0] if B.shape[2] == 1 else B
     if dt.ndim == 4:
         dt = _as_cached(dt, cache.dt)
     for name, cached, new in (("x", cache.x, x), ("dt", cache.dt, dt), ("B", cache.B, B)):

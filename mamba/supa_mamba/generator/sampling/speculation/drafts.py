@@ -93,7 +93,7 @@ class ModelSteps:
         """
         model, first = self._model, step * self._slots
         features = model.features(before)
-        rows = DeferredSum(row_linear(features, model.inputs.weight, model.inputs.bias), None)
+        rows = model.stack.first_sum(row_linear(features, model.inputs.weight, model.inputs.bias))
         for block, state in zip(model.stack.blocks(), self._state, strict=True):
             slots = self._row
             if not isinstance(state, AttentionState):

@@ -7,12 +7,13 @@ from torch import Tensor
 from torch.nn import functional
 
 from supa_mamba.modules.attention import CausalAttention
-from supa_mamba.modules.block import DeferredSum
+from supa_mamba.modules.block import DeferredSum, scaled
 from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.initialisation import rates
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.rotary import rotary_rates
+from supa_mamba.modules.ssm_branch import normalised
 from supa_mamba.modules.stack import BlockStack
 from supa_mamba.modules.states import AttentionState, MambaState, StackState
 from supa_mamba.ops.attention_step.function import attention_step
@@ -63,8 +64,7 @@ class ReplayStack:
         if isinstance(state, AttentionState):
             return None
         rows = state.conv.new_zeros(state.conv.shape[0], self._inputs, state.conv.shape[1])
-        groups = mixer.ngroups if isinstance(mixer, Mamba2) else 1
-        return rows, ReplayCache.empty(state.ssm, self._inputs, groups=groups)
+        return rows, ReplayCache.empty(state.ssm, self._inputs, groups=mixer.ngroups)
 
     def clear(self, slots: Tensor) -> None:
         """Prepare slots for new sequences, of whose inputs none is accepted in the next call.
@@ -89,13 +89,13 @@ class ReplayStack:
             (R, K, d_model) results.
         """
         self.lengths += accepted
-        rows = DeferredSum(x.flatten(0, 1), None)
+        rows = self._stack.first_sum(x.flatten(0, 1))
         for block, state, cache in zip(self._stack.blocks(), self.state, self._caches, strict=True):
             normed, residual = block.norm(*rows)
-            update = self._mixed(block.mixer, normed, state, cache, accepted)
+            update = scaled(self._mixed(block.mixer, normed, state, cache, accepted), block.gain)
             if block.norm2 is not None and block.mlp is not None:
                 normed, residual = block.norm2(residual, update)
-                update = block.mlp.step(normed)
+                update = scaled(block.mlp.step(normed), block.gain2)
             rows = DeferredSum(residual, update)
         y: Tensor = self._stack.norm_f(*rows)[0]
         return y.view_as(x)
@@ -108,7 +108,8 @@ class ReplayStack:
         return step_linear(mixer.out_proj, mix(mixer, projected, state, *cache, accepted))
 
     def _attended(self, mixer: CausalAttention, x: Tensor, state: AttentionState) -> Tensor:
-        qkv = step_linear(mixer.in_proj, x).view(-1, self._inputs, 3, mixer.num_heads, mixer.head_dim)
+        qkv = mixer.heads_of(step_linear(mixer.in_proj, x))
+        qkv = qkv.view(-1, self._inputs, *qkv.shape[1:])
         state.lengths.copy_(self.lengths)
         of_position = rotary_rates(mixer.rotary_emb_dim, device=x.device)
         found = [
@@ -129,6 +130,8 @@ def _replay_mamba2(
         "silu" if mixer.activation == "silu" else None, accepted=accepted,
     )  # fmt: skip
     u, B, C = Selected.of(mixed.flatten(0, 1), mixer.d_inner, mixer.nheads, mixer.ngroups)
+    if mixer.norms is not None:
+        delta, B, C = normalised(mixer.norms, delta, B, C)
     y = selective_state_replay(
         state.ssm, cache, by_sequence(u), by_sequence(delta), rates(mixer.A_log), by_sequence(B), by_sequence(C),
         mixer.D, None, mixer.dt_bias, True, accepted=accepted,
@@ -147,8 +150,7 @@ def _replay_mamba(
     u = causal_conv1d_replay(
         by_sequence(u), state.conv, rows, mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias, "silu", accepted=accepted
     )
-    selected = step_linear(mixer.x_proj, u.flatten(0, 1))
-    steps, B, C = torch.split(selected, [mixer.dt_rank, mixer.d_state, mixer.d_state], dim=1)
+    steps, B, C = mixer.branch.split(step_linear(mixer.x_proj, u.flatten(0, 1)))
     delta = row_linear(steps.contiguous(), mixer.dt_proj.weight)
     return selective_state_replay(
         state.ssm, cache, u, by_sequence(delta), rates(mixer.A_log), by_sequence(B), by_sequence(C), mixer.D,

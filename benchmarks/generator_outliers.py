@@ -1,0 +1,83 @@
+"""Train generators with pre-norm and outlier-protected layers, and measure their outlier features during the training.
+
+    python benchmarks/generator_outliers.py [--preset small] [--models transformer mamba2 mamba] [--n-layer 6]
+                                            [--epochs 8] [--batches-per-epoch 100] [--stream critical] [--device cuda]
+                                            [--seeds 0 1] [--json results.json]
+
+For each model and each kind of block the script trains a generator on simulated showers, and prints after each epoch
+the nats per hit of the validation showers, and the statistics of ``supa_mamba.activation_statistics`` of the residual
+after each layer: kurtosis, maximum over median, mean cosine between hits, and root mean square.
+"""
+
+import argparse
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+from measuring import give, gpu_facts, note, torch_facts
+
+from supa_learning import Callback, Epoch, Processes, Trainer
+from supa_mamba import GENERATOR_PRESETS, GeneratorConfig, stack_activations, stream_generator_task
+
+BLOCKS = ("pre-norm", "outlier-protected")
+
+
+class Record(Callback):
+    """Keep the figures of each epoch."""
+
+    def __init__(self) -> None:
+        self.nats: list[float] = []
+        self.activations: list[dict[str, list[float]]] = []
+
+    def on_epoch(self, trainer: Trainer[Any], epoch: Epoch) -> None:
+        """Measure the layers."""
+        self.nats.append(round(epoch.valid["generator"]["nats_per_hit"], 4))
+        layers = list(stack_activations(trainer).values())
+        self.activations.append({name: [round(of[name], 3) for of in layers] for name in layers[0]})
+
+
+def main() -> None:
+    """Run the benchmark."""
+    parser = argparse.ArgumentParser()
+    parser.add_argument("--preset", default="small", choices=list(GENERATOR_PRESETS))
+    parser.add_argument("--models", nargs="+", default=["transformer", "mamba2", "mamba"])
+    parser.add_argument("--n-layer", type=int, default=6)
+    parser.add_argument("--epochs", type=int, default=8)
+    parser.add_argument("--batches-per-epoch", type=int, default=100)
+    parser.add_argument("--stream", default="critical")
+    parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--json", type=Path)
+    given = parser.parse_args()
+    results = (gpu_facts() if given.device == "cuda" else torch_facts()) | {"settings": vars(given) | {"json": None}}
+    results["trainings"] = []
+    for model in given.models:
+        for seed in given.seeds:
+            for block in BLOCKS:
+                results["trainings"].append(trained(model, block, seed, given))
+    give(results, given.json)
+
+
+def trained(model: Any, block: Any, seed: int, given: argparse.Namespace) -> dict[str, Any]:
+    """Return the figures of a training."""
+    preset = GENERATOR_PRESETS[given.preset]
+    sizes: GeneratorConfig = preset.generator.replace(model=model, n_layer=given.n_layer, block=block)
+    config = preset.replace(generator=sizes, epochs=given.epochs, patience=given.epochs, seed=seed)
+    task = stream_generator_task(
+        given.stream,
+        config,
+        batches_per_epoch=given.batches_per_epoch,
+        validation_showers=2000,
+        processes=Processes(device=torch.device(given.device)),
+    )
+    record, start = Record(), time.perf_counter()
+    Trainer(task, callbacks=[record]).run()
+    found: dict[str, Any] = {"model": model, "block": block, "seed": seed, "nats per hit": record.nats}
+    found |= {"seconds": round(time.perf_counter() - start, 1), "after each epoch": record.activations}
+    note(f"{model}, {block}, seed {seed}: {record.nats[-1]} nats per hit, {record.activations[-1]}")
+    return found
+
+
+if __name__ == "__main__":
+    main()
