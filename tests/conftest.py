@@ -5,6 +5,7 @@ import os
 import tempfile
 from pathlib import Path
 
+import public_grids
 import pytest
 from tracing import without_trace
 
@@ -18,6 +19,11 @@ if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 ROOT = Path(__file__).parent.parent
+
+
+def pytest_configure(config):
+    """Tell the grids of public test suites whether ``-m`` selects all of their cases."""
+    public_grids.WHOLE = "grid" in config.option.markexpr
 
 
 def pytest_collection_finish():

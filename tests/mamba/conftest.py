@@ -1,12 +1,11 @@
 """Backends that every operation is tested on: CPU, kernels in Triton's interpreter, and kernels on a GPU."""
 
-import functools
 import importlib.util
-import inspect
 import os
 
 import pytest
 import torch
+from faster_interpreter import use_a_faster_interpreter
 from tracing import without_trace
 
 CUDA = torch.cuda.is_available()
@@ -65,49 +64,12 @@ def interpreter(monkeypatch, request):
 
     if not hasattr(interpreter.InterpreterBuilder, "get_int1_ty"):
         pytest.skip("the interpreter of this Triton lacks boolean constants; use Triton 3.4 or later")
-    _use_a_faster_interpreter(monkeypatch, interpreter)
+    use_a_faster_interpreter(monkeypatch, interpreter)
     _allow_ranges_over_loaded_values(monkeypatch, interpreter)
     monkeypatch.setattr("supa_mamba.ops.backend.is_cuda", lambda x: True)
     monkeypatch.setattr("supa_mamba.ops.row_tiles.PROGRAMS", 2)
     if "whole_tiles" not in request.fixturenames:
         monkeypatch.setattr("supa_mamba.ops.selective_scan.block_sizes.TILE", 4)
-
-
-def _use_a_faster_interpreter(monkeypatch, interpreter):
-    """Leave out three things that take half of the interpreter's time and change no result.
-
-    At each call of a function in a kernel, the interpreter replaces the members of ``triton.language`` again; once
-    per kernel is enough. For each value it builds a table of all dtypes again. And coverage traces each line of the
-    interpreter, although it omits the kernels.
-    """
-    run_kernel, replace_members = interpreter.GridExecutor.__call__, interpreter._patch_lang
-    numpy_dtype = interpreter._get_np_dtype
-    replaced, numpy_dtypes = set(), {}
-
-    @functools.cache
-    def languages(fn):
-        modules = [value for value in fn.__globals__.values() if inspect.ismodule(value)]
-        return {module.__name__ for module in modules if module in (interpreter.tl, interpreter.tl.core)}
-
-    @without_trace
-    def run(self, *args, **kwargs):
-        replaced.clear()
-        return run_kernel(self, *args, **kwargs)
-
-    def replace_members_once(fn):
-        if languages(fn) <= replaced:
-            return None
-        replaced.update(languages(fn))
-        return replace_members(fn)
-
-    def numpy_dtype_by_name(dtype):
-        if dtype.name not in numpy_dtypes:
-            numpy_dtypes[dtype.name] = numpy_dtype(dtype)
-        return numpy_dtypes[dtype.name]
-
-    monkeypatch.setattr(interpreter, "_get_np_dtype", numpy_dtype_by_name)
-    monkeypatch.setattr(interpreter.GridExecutor, "__call__", run)
-    monkeypatch.setattr(interpreter, "_patch_lang", replace_members_once)
 
 
 def _allow_ranges_over_loaded_values(monkeypatch, interpreter):

@@ -3,6 +3,7 @@ from functools import partial
 import pytest
 import torch
 from device_sync import no_device_sync
+from kernel_paths import on_all_paths
 from sequences import distance
 from steps import HALF, expanded, laid_out, mamba2_inputs
 
@@ -64,11 +65,15 @@ def cast_buffer(buffer, dtype):
 BOUNDS = {torch.float64: 1e-13, torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 
-@pytest.mark.parametrize(
-    ("form", "inputs", "dtype"),
+@on_all_paths(
+    ["form", "inputs", "dtype"],
     [
         *((form, inputs, torch.float64) for form in FORMS for inputs in (1, 3)),
         *((WIDE, inputs, dtype) for inputs in (1, 3) for dtype in (torch.float32, torch.bfloat16)),
+    ],
+    [
+        *((form, inputs, torch.float64) for form, inputs in zip(FORMS, (1, 3, 1), strict=True)),
+        *((WIDE, inputs, dtype) for inputs, dtype in ((1, torch.float32), (3, torch.bfloat16))),
     ],
 )
 def test_one_call_of_selected_slots(path, device, form, inputs, dtype):

@@ -1,6 +1,9 @@
+from itertools import cycle, product
+
 import pytest
 import torch
 from device_sync import no_device_sync
+from kernel_paths import on_all_paths
 from sequences import apart, distance
 from steps import laid_out
 
@@ -22,12 +25,15 @@ def moved(tensors, device, dtype=torch.float64):
     return {name: x.to(device, dtype, copy=True) for name, x in tensors.items()}
 
 
-@pytest.mark.parametrize("circular", [False, True])
-@pytest.mark.parametrize(
-    ("channels", "width", "columns", "inputs"),
-    [(70, 4, 3, 1), (5, 4, 4, 1), (5, 4, 3, 5), (5, 3, 9, 4), (3, 2, 11, 1), (3, 1, 1, 2), (3, 4, 17, 20)],
-)
-def test_several_steps_in_longer_states(path, device, channels, width, columns, inputs, circular):
+LONGER = [(70, 4, 3, 1), (5, 4, 4, 1), (5, 4, 3, 5), (5, 3, 9, 4), (3, 2, 11, 1), (3, 1, 1, 2), (3, 4, 17, 20)]
+
+
+@on_all_paths(
+    ["sizes", "circular"], [*product(LONGER, (False, True))],
+    [*zip(LONGER, cycle((False, True)), strict=False)],
+)  # fmt: skip
+def test_several_steps_in_longer_states(path, device, sizes, circular):
+    channels, width, columns, inputs = sizes
     """States may have more than W - 1 columns, and calls more inputs than columns. A negative slot is skipped."""
     x, state, given = normal(4, channels, inputs), normal(6, channels, columns, seed=3), parameters(channels, width)
     rows, before = torch.tensor([5, -1, 0, 3]), torch.tensor([0, -9, 5, 1000]) if circular else None

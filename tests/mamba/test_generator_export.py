@@ -76,7 +76,7 @@ assert "supa" not in sys.modules
 
 
 def test_a_program_without_this_package_samples_the_same_showers(tmp_path):
-    model, count, index = model_of("hybrid"), 8, np.arange(8)  # states, and keys and values
+    model, count, index = model_of("student", layers=2), 8, np.arange(8)  # states, and keys and values
     export_generator(model, tmp_path / "exported")
     incident = draw_primaries(LEAKY, 3, index).incident_energy
     condition = model.coding.conditions(LEAKY, torch.from_numpy(incident)).numpy()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 import torch
 from device_sync import no_device_sync
-from process_groups import generators_trained, run_together
 
 import supa
 from supa_datasets import in_split, save
@@ -301,20 +300,6 @@ def test_a_stream_trains_like_the_same_showers_in_memory():
         assert torch.equal(batch.offset, other.offset)
         assert batch.units == len(batch.points)
     assert torch.equal(task.valid._counts, torch.from_numpy(supa.simulate(40, SHALLOW, seed=0).num_hits))
-
-
-def test_two_processes_train_like_one(showers, tmp_path):
-    results = run_together(generators_trained, TINY, showers, SHALLOW, folder=tmp_path)
-    one = generators_trained(Processes(), TINY, showers, SHALLOW)
-    for source in ("memory", "stream"):
-        first, second = (result[source] for result in results)
-        assert _same_bits(first["model"], second["model"])
-        assert first["history"] == second["history"]
-        for epoch, expected in zip(first["history"], one[source]["history"], strict=True):
-            for kind in (0, 1):
-                for part, figures in expected[kind].items():
-                    assert epoch[kind][part] == pytest.approx(figures, rel=1e-4, abs=1e-5)
-        torch.testing.assert_close(first["model"], one[source]["model"], rtol=1e-3, atol=1e-4)
 
 
 # ---------------------------------------------------------------------- comparison of samples

@@ -6,6 +6,7 @@ from functools import partial
 
 import pytest
 import torch
+from kernel_paths import on_all_paths
 from mixers import (
     BOTH_WAYS,
     CAUSAL,
@@ -25,6 +26,10 @@ ALL = CAUSAL | BOTH_WAYS
 LENGTHS = [3, 0, 1, 6]
 causal = pytest.mark.parametrize("name", CAUSAL)
 every = pytest.mark.parametrize("name", ALL)
+# The mixers pass their tensors to operations that are tested with many sizes; these call the operations differently.
+INTERPRETED = ["mamba", "mamba without", "mamba2 in groups"]
+causal_on_all_paths = on_all_paths(["name"], CAUSAL, INTERPRETED)
+every_on_all_paths = on_all_paths(["name"], ALL, [*INTERPRETED, "bimamba untied"])
 
 MAMBA_LAYOUT = {
     "A_log": (16, 3), "D": (16,), "in_proj.weight": (32, 8), "conv1d.weight": (16, 1, 4), "conv1d.bias": (16,),
@@ -50,7 +55,7 @@ def test_weights_of_mamba_ssm_can_be_loaded_and_saved(name, layout):
     assert distance(mixer(x[None])[0], y @ weights["out_proj.weight"].T) < 1e-12
 
 
-@causal
+@causal_on_all_paths
 def test_mixers_match_their_formulas(path, device, name):
     mixer = made(CAUSAL[name])
     weights, x = mixer.state_dict(), rows(sum(LENGTHS))
@@ -102,7 +107,7 @@ def test_states_of_another_dtype():
         assert {v.dtype for v in mixer.init_state(2, dtype=torch.bfloat16)} == {torch.bfloat16}
 
 
-@every
+@every_on_all_paths
 def test_packed_sequences_equal_single_sequences(path, device, name):
     mixer, x, offset = made(ALL[name], device), rows(sum(LENGTHS), device), offset_of(LENGTHS, device)
     y = mixer(x, offset)
@@ -144,7 +149,7 @@ def test_a_bidirectional_mixer_equals_two_mixers(name):
     assert not mixer.load_state_dict(ahead.state_dict(), strict=False).unexpected_keys
 
 
-@causal
+@causal_on_all_paths
 def test_repeated_steps_equal_the_forward_pass(path, device, name):
     mixer, x = made(CAUSAL[name], device), rows(15, device).unflatten(0, (3, 5))
     y, after = mixer(x, return_state=True)
@@ -188,7 +193,7 @@ def test_a_buffer_has_the_dtype_of_autocast():
         mixer.with_buffer(state, 3)
 
 
-@causal
+@causal_on_all_paths
 def test_steps_continue_a_prompt(path, device, name):
     mixer, x, offset = made(CAUSAL[name], device), rows(9, device), offset_of([4, 0, 5], device)
     whole = mixer(x, offset)
@@ -219,7 +224,7 @@ def test_gradients_flow_through_the_state(name, reverse):
         assert distance(mine, other) < 1e-12
 
 
-@every
+@every_on_all_paths
 def test_gradients_reach_every_parameter(path, device, name):
     mixer = made(ALL[name], device)
     mixer(rows(5, device), offset_of([5], device)).square().sum().backward()

@@ -10,10 +10,10 @@ D of shape (H, P) is not supported and raises an error.
 """
 
 import math
-from itertools import product
 
 import pytest
 import torch
+from public_grids import grid
 from sequences import offset_of
 from torch.nn import functional
 
@@ -21,12 +21,6 @@ from supa_mamba import ssd
 from supa_mamba.ops.ssd import cpu
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
-
-
-def grid(*values, every):
-    """Return all combinations, of which the default run takes one in every few."""
-    combined = enumerate(product(*values))
-    return [pytest.param(*x, marks=() if i % every == every // 2 else pytest.mark.grid) for i, x in combined]
 
 
 def chunk_scan_combined(

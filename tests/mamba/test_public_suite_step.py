@@ -4,10 +4,9 @@ The public tests compare with references in PyTorch; here the reference is the n
 takes a part of each grid, and ``-m grid`` the rest. The interpreter is slow, so it uses smaller sizes.
 """
 
-from itertools import product
-
 import pytest
 import torch
+from public_grids import grid
 
 from supa_mamba import causal_conv1d_update, selective_state_update
 from supa_mamba.ops.causal_conv1d_update.naive import naive_causal_conv1d_update
@@ -15,12 +14,6 @@ from supa_mamba.ops.selective_state_update.naive import naive_selective_state_up
 
 DTYPES = [torch.float32, torch.float16, torch.bfloat16]
 DIMS = [2048, 2048 + 16, 4096]
-
-
-def grid(*values, every):
-    """Return all combinations, of which the default run takes one in every few."""
-    combined = enumerate(product(*values))
-    return [pytest.param(*x, marks=() if i % every == every // 2 else pytest.mark.grid) for i, x in combined]
 
 
 def sizes(path, dim, batch):

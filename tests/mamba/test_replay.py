@@ -1,8 +1,10 @@
 from functools import partial
+from itertools import cycle, product
 
 import pytest
 import torch
 from device_sync import no_device_sync
+from kernel_paths import on_all_paths
 from sequences import apart, distance
 from steps import HALF, expanded, laid_out, mamba2_inputs, step_inputs, with_own_entries
 
@@ -18,6 +20,7 @@ FORMS = {
     "mamba2 2 heads of 33, 1 group, 64 states": lambda count: mamba2_inputs(count, 2, 33, 1, 64, 6),
 }
 MAMBA1, MAMBA2 = "mamba1 5x16", "mamba2 6 heads of 5, 3 groups, 3 states"
+WIDE = "mamba2 2 heads of 33, 1 group, 64 states"
 
 replay = partial(selective_state_replay, dt_softplus=True)
 naive_replay = partial(naive_selective_state_replay, dt_softplus=True)
@@ -115,14 +118,13 @@ def test_states_may_have_any_layout_and_slots_any_integer_dtype(path, device, dt
     assert distance(mine, after) < 1e-13
 
 
-@pytest.mark.parametrize(
-    ("form", "inputs", "missing"),
-    [
-        *((form, 3, ()) for form in FORMS),
-        ("mamba1 5x16", 1, ("D", "z", "dt_bias")),
-        ("mamba2 6 heads of 5, 3 groups, 3 states", 2, ("D", "z", "dt_bias")),
-    ],
-)
+OPTIONAL = ("D", "z", "dt_bias")
+
+
+@on_all_paths(
+    ["form", "inputs", "missing"], [*((form, 3, ()) for form in FORMS), (MAMBA1, 1, OPTIONAL), (MAMBA2, 2, OPTIONAL)],
+    [("mamba1 70x3", 3, ()), (MAMBA1, 1, OPTIONAL), (MAMBA2, 2, OPTIONAL), (WIDE, 3, ())],
+)  # fmt: skip
 def test_replay_equals_steps_of_the_accepted_inputs(path, device, form, inputs, missing):
     """Rejected inputs have no effect, over several calls and with sequences that finish."""
     generator = torch.Generator().manual_seed(5)
@@ -161,8 +163,10 @@ def test_replay_equals_steps_of_the_accepted_inputs(path, device, form, inputs, 
             rows[turn] = -1
 
 
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-@pytest.mark.parametrize("form", FORMS)
+@on_all_paths(
+    ["form", "dtype"], [*product(FORMS, (torch.float32, torch.bfloat16))],
+    [*zip(FORMS, cycle((torch.float32, torch.bfloat16)), strict=False)],
+)  # fmt: skip
 def test_replay_in_lower_precision(path, device, form, dtype):
     state, given = replay_inputs(form, 3, 3)
     given |= {name: given[name].to(dtype).double() for name in HALF}

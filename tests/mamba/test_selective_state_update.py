@@ -1,8 +1,10 @@
 from functools import partial
+from itertools import cycle, product
 
 import pytest
 import torch
 from device_sync import no_device_sync
+from kernel_paths import on_all_paths
 from sequences import distance, offset_of, scan_inputs
 from steps import HALF, expanded, laid_out, mamba2_inputs, step_inputs, with_own_entries
 
@@ -25,6 +27,7 @@ FORMS = {
 }
 MAMBA1, MAMBA2 = "mamba1 5x3", "mamba2 6 heads of 5, 3 groups, 3 states"
 OF_HEADS = ("dt", "A", "D", "dt_bias")
+BOUNDS = {torch.float64: 1e-14, torch.float32: 1e-5, torch.bfloat16: 1e-2}
 
 update = partial(selective_state_update, dt_softplus=True)
 naive_update = partial(naive_selective_state_update, dt_softplus=True)
@@ -44,9 +47,9 @@ def assert_as_naive(state, given, device, bound=1e-13, **options):
     return mine
 
 
-@pytest.mark.parametrize(("dtype", "bound"), [(torch.float64, 1e-14), (torch.float32, 1e-5), (torch.bfloat16, 1e-2)])
-@pytest.mark.parametrize("form", FORMS)
-def test_one_step_of_selected_slots(path, device, form, dtype, bound):
+@on_all_paths(["form", "dtype"], [*product(FORMS, BOUNDS)], [*zip(FORMS, cycle(BOUNDS), strict=False)])
+def test_one_step_of_selected_slots(path, device, form, dtype):
+    bound = BOUNDS[dtype]
     state, given = FORMS[form]()
     rows = torch.tensor([5, -1, 0, 3])
     of_state = torch.float64 if dtype == torch.float64 else torch.float32
@@ -150,11 +153,10 @@ def test_y_is_computed_from_the_states_before_rounding(path, device):
 
 
 @pytest.mark.parametrize(
-    ("form", "order"),
-    [(MAMBA1, order) for order in ((0, 1, 2), (0, 2, 1), (2, 1, 0))]
-    + [(MAMBA2, order) for order in ((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2), (3, 2, 1, 0))],
+    ("form", "order", "own"),
+    [(MAMBA1, order, ()) for order in ((0, 1, 2), (0, 2, 1), (2, 1, 0))]
+    + [*product([MAMBA2], ((0, 1, 2, 3), (0, 2, 1, 3), (0, 1, 3, 2), (3, 2, 1, 0)), ((), OF_HEADS))],
 )
-@pytest.mark.parametrize("own", [(), OF_HEADS])
 def test_states_may_have_any_memory_layout(path, device, form, order, own):
     state, given = FORMS[form]()
     given = on(device, given if state.ndim == 3 else with_own_entries(given, own))

@@ -3,16 +3,30 @@
 import numpy as np
 import pytest
 import torch
-from process_groups import TwoLayers, everything, run_together, steps_of, trained, with_and_without_graphs
+from process_groups import (
+    TwoLayers,
+    everything,
+    generators_trained,
+    run_together,
+    steps_of,
+    trained,
+    with_and_without_graphs,
+)
 
 import supa
 from supa_learning import FlatGradients, Processes, Trainer
+from supa_mamba import GeneratorConfig, GeneratorTrainingConfig
 from supa_mamba.config import TrainingConfig
 from supa_mamba.packed_showers import PackedShowers, packed_showers, training_showers
 from supa_mamba.training import EncoderTask
 
 TINY = {"d_model": 8, "n_layer": 1, "d_state": 4, "batch_size": 41, "epochs": 2}
 ENERGY = TrainingConfig(target="incident_energy", **TINY)
+GENERATOR = GeneratorTrainingConfig(
+    generator=GeneratorConfig(d_model=32, n_layer=1, d_state=4, energy_components=2, position_components=2),
+    epochs=2, batch_size=16, learning_rate=5e-3, ema=0.9,
+)  # fmt: skip
+SHALLOW = supa.ShowerConfig(num_slices=10, readout_layers=((6, 9),), incident_energy="log:1:20", split_early=0.3)
 INPUTS = torch.randn(6, 3, generator=torch.Generator().manual_seed(2))
 INPUTS[:, 0] = torch.tensor([1.0, -1.0, 2.0, -1.0, -2.0, -1.0])  # the second half does not use the second layer
 
@@ -55,10 +69,16 @@ def stopped(showers):
 
 
 @pytest.fixture(scope="module")
-def two(showers, few, empty, stopped, tmp_path_factory):
+def generated():
+    """What trains generators: a config, showers with few hits, sometimes none, and their config."""
+    return GENERATOR, supa.simulate(80, SHALLOW, seed=3), SHALLOW
+
+
+@pytest.fixture(scope="module")
+def two(showers, few, empty, stopped, generated, tmp_path_factory):
     """Results of two processes."""
     folder = tmp_path_factory.mktemp("group")
-    return run_together(everything, INPUTS, empty, ENERGY, showers, few, stopped, folder=folder)
+    return run_together(everything, INPUTS, empty, ENERGY, showers, few, stopped, generated, folder=folder)
 
 
 def _equal(one, other):
@@ -106,6 +126,19 @@ def test_a_training_continues_in_the_same_and_in_another_number_of_processes(two
         assert results["stopped"]["losses"] == whole["losses"]
         assert _equal(results["resumed"]["weights"], two[0]["resumed"]["weights"])
         torch.testing.assert_close(results["resumed"]["losses"], whole["losses"], rtol=1e-5, atol=0)
+
+
+def test_two_processes_train_generators_like_one(two, generated):
+    one = generators_trained(Processes(), *generated)
+    for source in ("memory", "stream"):
+        first, second = (results["generators"][source] for results in two)
+        assert _equal(first["model"], second["model"])
+        assert first["history"] == second["history"]
+        for epoch, expected in zip(first["history"], one[source]["history"], strict=True):
+            for kind in (0, 1):
+                for part, figures in expected[kind].items():
+                    assert epoch[kind][part] == pytest.approx(figures, rel=1e-4, abs=1e-5)
+        torch.testing.assert_close(first["model"], one[source]["model"], rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_are_replaced_and_stay_in_place():

@@ -25,7 +25,9 @@ from supa_mamba import (
 
 ENCODER = {"bimamba": lambda: MambaStack(D_MODEL, 2, mixer="bimamba", d_state=3)}
 ALL = STACKS | ENCODER
-COMPILED = ALL | {  # compilation is slow, so that one stack has blocks of all kinds
+COMPILED = {  # compilation is slow, so that one stack has several blocks, of all kinds
+    "mamba2": lambda: MambaStack(D_MODEL, 1, mixer="mamba2", d_state=3, headdim=4),
+    "bimamba": lambda: MambaStack(D_MODEL, 1, mixer="bimamba", d_state=3),
     "hybrid with an MLP": lambda: HybridStack(D_MODEL, 2, [1], 2, d_state=3, d_intermediate=6, rotary_emb_dim=2),
 }
 LENGTHS = [3, 0, 1, 6]

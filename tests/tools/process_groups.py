@@ -111,7 +111,7 @@ def trained(processes, config, encoding, train, valid, stop=None, saved=None, cu
     return {"weights": dict(task.encoder.state_dict()), "losses": losses, "launches": len(launches)}
 
 
-def everything(processes, x, empty, config, showers, few, saved):
+def everything(processes, x, empty, config, showers, few, saved, generated):
     """Run all jobs of the tests on CPUs in one group, because it takes seconds to start one."""
     return {
         "flat": gradients_of(processes, x),
@@ -120,6 +120,7 @@ def everything(processes, x, empty, config, showers, few, saved):
         "padded": trained(processes, config, *few, padded=True),
         "stopped": trained(processes, config, *showers, stop=(1 << 30, 5)),
         "resumed": trained(processes, config, *showers, saved=saved),
+        "generators": generators_trained(processes, *generated),
     }
 
 
