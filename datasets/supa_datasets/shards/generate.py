@@ -140,10 +140,12 @@ class _Generation:
             for number in range(len(self._shards)):
                 self._submit(number)
             while self._pending:
-                self._look_at_workers()
+                if time.monotonic() - self._looked >= _POLL:
+                    self._look_at_workers()
                 self._report()
                 with suppress(queue.Empty):
                     self._end(*self._ended.get(timeout=_POLL))
+            self._look_at_workers()  # one may have left since the last look
             self._report()
         finally:
             if not self._written:
@@ -226,8 +228,6 @@ class _Generation:
         return f"{done:,} of {counted(total, 'shard')} are finished; repeat the command to make the others."
 
     def _look_at_workers(self) -> None:
-        if time.monotonic() - self._looked < _POLL:
-            return
         self._looked = time.monotonic()
         try:
             workers = set(self._client.nthreads())
