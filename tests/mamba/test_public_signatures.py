@@ -54,7 +54,9 @@ THEIRS = {
         | {"use_mem_eff_path": None, "layer_idx": None, "process_group": None, "sequence_parallel": None},
     ),
 }
-OURS_ALONE = {"offset", "reverse", "initial_states", "return_final_states", "rmsnorm_eps", "activation"}
+OURS_ALONE = {
+    "offset", "reverse", "initial_states", "return_final_states", "rmsnorm_eps", "activation", "ngroups", "b_c_dt_norm",
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("name", THEIRS)
