@@ -22,7 +22,7 @@ ROOT = Path(__file__).parent.parent
 
 
 def pytest_configure(config):
-    """Tell the grids of public test suites whether ``-m`` selects all of their cases."""
+    """Build the whole grids of public test suites if ``-m`` selects them."""
     public_grids.WHOLE = "grid" in config.option.markexpr
 
 
