@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from supa_mamba.ops.kernel_math import LOG2_E
-from supa_mamba.ops.sparse_attention.kernels.tiles import find_tile, load_tile, load_vectors, store_vectors
+from supa_mamba.ops.sparse_attention.kernels.tiles import find_tile, key_bounds, load_tile, load_vectors, store_vectors
 from supa_mamba.ops.ssd.kernels.products import plus_product, product
 
 
@@ -79,11 +79,7 @@ def sparse_query_grad_kernel(
     key_row_ptr += head * rows
 
     q_grad = tl.zeros((QUERIES, BLOCK), DTYPE)
-    key_begin = tl.min(tl.where(has_keys, begin, 2147483647), 0)
-    key_end = tl.max(tl.where(has_keys, stop, 0), 0)
-    shared = tl.min(tl.where(has_keys, stop, 2147483647), 0) - key_begin
-    single = key_begin == tl.max(tl.where(has_keys, begin, 0), 0)
-    middle = key_begin + tl.where(single, shared // KEYS * KEYS, 0)
+    key_begin, middle, key_end = key_bounds(begin, stop, has_keys, KEYS)
     for key in tl.range(key_begin, middle, KEYS, num_stages=STAGES):
         q_grad = add_from_keys(
             q_grad, q, y_grad, log_sum, mean, key, begin, stop, key_end, k_ptr, v_ptr, key_row_ptr, k_stride, v_stride,

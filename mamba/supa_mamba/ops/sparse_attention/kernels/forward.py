@@ -4,7 +4,7 @@ import triton
 import triton.language as tl
 
 from supa_mamba.ops.kernel_math import LOG2_E
-from supa_mamba.ops.sparse_attention.kernels.tiles import find_tile, load_tile, load_vectors, store_vectors
+from supa_mamba.ops.sparse_attention.kernels.tiles import find_tile, key_bounds, load_tile, load_vectors, store_vectors
 from supa_mamba.ops.ssd.kernels.products import plus_product, product
 
 
@@ -79,12 +79,7 @@ def sparse_forward_kernel(
     y = tl.zeros((QUERIES, BLOCK), DTYPE)
     total = tl.zeros((QUERIES,), DTYPE)
     largest = total + float("-inf")
-    key_begin = tl.min(tl.where(has_keys, begin, 2147483647), 0)
-    key_end = tl.max(tl.where(has_keys, stop, 0), 0)
-    # In a tile of a single bucket, all queries attend the keys of the first of them.
-    shared = tl.min(tl.where(has_keys, stop, 2147483647), 0) - key_begin
-    single = key_begin == tl.max(tl.where(has_keys, begin, 0), 0)
-    middle = key_begin + tl.where(single, shared // KEYS * KEYS, 0)
+    key_begin, middle, key_end = key_bounds(begin, stop, has_keys, KEYS)
     for key in tl.range(key_begin, middle, KEYS, num_stages=STAGES):
         y, largest, total = add_keys(
             y, largest, total, q, key, begin, stop, key_end, k_ptr, v_ptr, key_row_ptr, k_stride, v_stride, d,

@@ -45,8 +45,8 @@ def sparse_groups_kernel(
 def count_before(group_ptr, place_ptr, group, row, live, of_head, rows, reach, equal_groups, WITH_ROW: tl.constexpr):
     """Count the sorted elements of a head that precede a group, or a row of a group.
 
-    ``equal_groups`` tells which elements of the same group precede: all (1), none (-1), or those of smaller rows, with
-    the row itself for ``WITH_ROW`` (0).
+    Of the elements of the same group, all precede if ``equal_groups`` is 1, none if it is -1, and those of smaller rows
+    if it is 0; with ``WITH_ROW`` also the row itself.
     """
     count = row * 0
     step = reach

@@ -45,3 +45,14 @@ def load_tile(row_ptr, range_ptr, first, end, rows, heads, SIZE: tl.constexpr):
     begin = tl.load(range_ptr + of_head + i, live, 0)
     stop = tl.load(range_ptr + heads.to(tl.int64) * rows + of_head + i, live, 0)
     return of_head + i, row, begin, stop, live, live & (begin < stop)
+
+
+@triton.jit
+def key_bounds(begin, stop, has_keys, KEYS: tl.constexpr):
+    """Return the first key of a tile of queries, the end of the blocks that need no mask, and the end of all keys."""
+    first = tl.min(tl.where(has_keys, begin, 2147483647), 0)
+    end = tl.max(tl.where(has_keys, stop, 0), 0)
+    # In a tile of a single bucket, all queries attend the keys of the first of them.
+    shared = tl.min(tl.where(has_keys, stop, 2147483647), 0) - first
+    single = first == tl.max(tl.where(has_keys, begin, 0), 0)
+    return first, first + tl.where(single, shared // KEYS * KEYS, 0), end
