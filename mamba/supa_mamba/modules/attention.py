@@ -8,7 +8,7 @@ from supa.checks import counted
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.inputs import check_fits, check_step_rows, packed_rows
 from supa_mamba.modules.norm import RMSNorm
-from supa_mamba.modules.options import check_at_least, named_options
+from supa_mamba.modules.options import check_at_least, check_rotary, named_options
 from supa_mamba.modules.packed_attention import (
     attend,
     differentiable,
@@ -90,12 +90,7 @@ class CausalAttention(nn.Module):
         width = d_model // num_heads if head_dim is None else head_dim
         check_at_least(1, head_dim=width)
         self.d_model, self.num_heads, self.head_dim = d_model, num_heads, width
-        check_at_least(0, rotary_emb_dim=rotary_emb_dim)
-        if rotary_emb_dim % 2 or rotary_emb_dim > self.head_dim:
-            raise ValueError(
-                f"rotary_emb_dim: {rotary_emb_dim} was given, but it must be an even number up to the "
-                f"{counted(self.head_dim, 'feature')} of a head."
-            )
+        check_rotary(rotary_emb_dim, self.head_dim)
         self.rotary_emb_dim = rotary_emb_dim
         inner = num_heads * width
         self.in_proj = nn.Linear(d_model, 3 * inner, bias=bias, device=device, dtype=dtype)

@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Literal, TypeVar, cast
 
+from supa.checks import counted
+
 Init = TypeVar("Init", bound=Callable[..., None])
 BlockKind = Literal["pre-norm", "outlier-protected"]
 SPEED_ONLY = ("chunk_size", "use_mem_eff_path", "use_fast_path", "layer_idx", "process_group", "sequence_parallel")
@@ -65,6 +67,24 @@ def check_at_least(least: int, **numbers: int) -> None:
     for name, number in numbers.items():
         if not isinstance(number, int) or isinstance(number, bool) or number < least:
             raise ValueError(f"{name}: {number!r} was given, but it must be a whole number of at least {least}.")
+
+
+def check_rotary(rotary_emb_dim: int, head_dim: int) -> None:
+    """Check the number of rotated features of an attention head.
+
+    Args:
+        rotary_emb_dim: The number, 0 for none.
+        head_dim: Number of features of a head.
+
+    Raises:
+        ValueError: If the number is negative, odd or larger than the head.
+    """
+    check_at_least(0, rotary_emb_dim=rotary_emb_dim)
+    if rotary_emb_dim % 2 or rotary_emb_dim > head_dim:
+        raise ValueError(
+            f"rotary_emb_dim: {rotary_emb_dim} was given, but it must be an even number up to the "
+            f"{counted(head_dim, 'feature')} of a head."
+        )
 
 
 def check_states(d_state: int) -> None:

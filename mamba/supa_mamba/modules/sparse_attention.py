@@ -6,10 +6,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from supa.checks import counted
 from supa_mamba.modules.initialisation import Device
 from supa_mamba.modules.inputs import check_fits, packed_rows
-from supa_mamba.modules.options import check_at_least, named_options
+from supa_mamba.modules.options import check_at_least, check_rotary, named_options
 from supa_mamba.modules.packed_attention import row_positions
 from supa_mamba.modules.rotary import rotated
 from supa_mamba.ops.dtypes import state_dtype
@@ -87,12 +86,7 @@ class SparseAttention(nn.Module):
                 f"{MOST_WIDTH} features."
             )
         self.d_model, self.num_heads, self.head_dim = d_model, num_heads, d_model // num_heads
-        check_at_least(0, rotary_emb_dim=rotary_emb_dim)
-        if rotary_emb_dim % 2 or rotary_emb_dim > self.head_dim:
-            raise ValueError(
-                f"rotary_emb_dim: {rotary_emb_dim} was given, but it must be an even number up to the "
-                f"{counted(self.head_dim, 'feature')} of a head."
-            )
+        check_rotary(rotary_emb_dim, self.head_dim)
         self.buckets, self.shared_qk, self.rotary_emb_dim = buckets, shared_qk, rotary_emb_dim
         parts = 2 if shared_qk else 3
         self.in_proj = nn.Linear(d_model, parts * d_model, bias=bias, device=device, dtype=dtype)
