@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sequences import offset_of
+from stack_steps import assert_steps_equal_the_forward
 from torch.nn import functional
 from untrained import model_of
 
@@ -116,13 +117,7 @@ def test_step_sizes_b_and_c_are_normalised(kind):
 @kinds
 def test_steps_equal_the_forward_pass(path, kind):
     stack = stack_of(kind, path)
-    x, offset = torch.randn(2, 6, WIDTH, device=path), offset_of([6, 6]).to(path)
-    with torch.no_grad():
-        expected = stack(x.flatten(0, 1), offset).view(2, 6, WIDTH)
-        state = stack.init_state(2, 6) if isinstance(stack, HybridStack) else stack.init_state(2)
-        _, state = stack(x[:, :3], state=state, return_state=True)
-        steps = torch.stack([stack.step(x[:, t], state) for t in range(3, 6)], 1)
-    torch.testing.assert_close(steps, expected[:, 3:], rtol=2e-4, atol=2e-5)
+    assert_steps_equal_the_forward(stack, path)
 
 
 @pytest.mark.parametrize("kind", ["mamba", "hybrid", "transformer"])

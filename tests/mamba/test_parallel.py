@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from sequences import offset_of
+from stack_steps import assert_steps_equal_the_forward
 from untrained import model_of
 
 import supa
@@ -99,13 +100,7 @@ def test_wide_layers_equal_the_formula(path, kind):
 @kinds
 def test_steps_of_wide_layers_equal_their_forward(path, kind):
     wide = parallel_pairs(stack_of(kind, device=path, dtype=torch.float32), 0, 4)
-    x, offset = torch.randn(2, 6, WIDTH, device=path), offset_of([6, 6]).to(path)
-    with torch.no_grad():
-        expected = wide(x.flatten(0, 1), offset).view(2, 6, WIDTH)
-        state = wide.init_state(2, 6) if isinstance(wide, HybridStack) else wide.init_state(2)
-        _, state = wide(x[:, :3], state=state, return_state=True)
-        steps = torch.stack([wide.step(x[:, t], state) for t in range(3, 6)], 1)
-    torch.testing.assert_close(steps, expected[:, 3:], rtol=2e-4, atol=2e-5)
+    assert_steps_equal_the_forward(wide, path)
 
 
 @kinds
