@@ -176,6 +176,7 @@ def sparse_key_grads_kernel(
     single = query_end == tl.min(tl.where(has_queries, stop, 2147483647), 0)
     masked = query_begin + (shared + QUERIES - 1) // QUERIES * QUERIES
     middle = tl.where(single, tl.minimum(masked, query_end), query_end)
+    query_begin = tl.minimum(query_begin, query_end)  # see key_bounds
     for query in tl.range(query_begin, middle, QUERIES, num_stages=STAGES):
         k_grad, v_grad = add_from_queries(
             k_grad, v_grad, k, v, query, begin, stop, query_end, q_ptr, y_grad_ptr, log_sum_ptr, mean_ptr,

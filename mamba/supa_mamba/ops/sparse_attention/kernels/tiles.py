@@ -55,4 +55,6 @@ def key_bounds(begin, stop, has_keys, KEYS: tl.constexpr):
     # In a tile of a single bucket, all queries attend the keys of the first of them.
     shared = tl.min(tl.where(has_keys, stop, 2147483647), 0) - first
     single = first == tl.max(tl.where(has_keys, begin, 0), 0)
-    return first, first + tl.where(single, shared // KEYS * KEYS, 0), end
+    middle = first + tl.where(single, shared // KEYS * KEYS, 0)
+    # A pipelined loop adds steps to its begin before it compares with its end: without keys the sum would overflow.
+    return tl.minimum(first, end), tl.minimum(middle, end), end
