@@ -54,8 +54,8 @@ def forward_blocks(width: int, operand: torch.dtype) -> Blocks:
     if operand == torch.float64:
         return Blocks(16, 16, 4, 1)
     if operand == torch.float32:
-        return Blocks(32, 32, 4, 1) if width > 64 else Blocks(64, 32, 4, 2)
-    return Blocks(128, 64, 8, 2) if width > 64 else Blocks(128, 64, 4, 3)
+        return Blocks(32, 32, 4, 1) if width > 64 else Blocks(64, 64, 4, 1)
+    return Blocks(128, 64, 8, 2) if width > 64 else Blocks(64, 64, 4, 3)
 
 
 def backward_blocks(width: int, operand: torch.dtype) -> Blocks:
@@ -71,5 +71,5 @@ def backward_blocks(width: int, operand: torch.dtype) -> Blocks:
     if operand == torch.float64:
         return Blocks(16, 16, 4, 1)
     if operand == torch.float32:
-        return Blocks(32, 32, 8 if width > 64 else 4, 1)
-    return Blocks(64, 64, 8 if width > 64 else 4, 2)
+        return Blocks(32, 32, 8, 1) if width > 64 else Blocks(32, 64, 4, 1)
+    return Blocks(64, 64, 8, 2) if width > 64 else Blocks(64, 64, 4, 3)
