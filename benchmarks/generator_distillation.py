@@ -118,15 +118,14 @@ class Students:
 
     def _from_scratch(self, seconds: float) -> GeneratorTask:
         """Return a task that takes as many seconds."""
-        batches = self.given.batches_per_epoch
-        for warm_up in (True, False):  # the first one compiles
-            number = WARM_UP if warm_up else 4 * WARM_UP
-            trial = stream_generator_task(self.showers, self.config.replace(epochs=1), **self._options(number))
-            of_trial, _ = trained(trial)
-        number = max(1, round(seconds / of_trial * 4 * WARM_UP))
-        epochs = max(1, round(number / batches))
-        options = self._options(-(-number // epochs))
-        return stream_generator_task(self.showers, self.config.replace(epochs=epochs), **options)
+        config, trials = self.config.replace(epochs=1), dict[int, float]()
+        for number in (WARM_UP, WARM_UP, 4 * WARM_UP):  # the first one compiles
+            trials[number], _ = trained(stream_generator_task(self.showers, config, **self._options(number)))
+        of_batch = (trials[4 * WARM_UP] - trials[WARM_UP]) / (3 * WARM_UP)
+        # What does not depend on the number of batches: the capture of graphs and a validation.
+        fixed = trials[WARM_UP] - WARM_UP * of_batch
+        number = max(1, round((seconds - fixed) / of_batch))
+        return stream_generator_task(self.showers, config, **self._options(number))
 
     def _options(self, batches: int) -> dict[str, Any]:
         place = Processes(device=torch.device(self.given.device))
