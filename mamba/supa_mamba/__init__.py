@@ -49,6 +49,7 @@ if TYPE_CHECKING:
     from supa_mamba.modules.states import AttentionState as AttentionState
     from supa_mamba.modules.states import BufferedMambaState as BufferedMambaState
     from supa_mamba.modules.states import MambaState as MambaState
+    from supa_mamba.modules.tensor_parallel import tensor_parallel as tensor_parallel
     from supa_mamba.ops.add_rms_norm.function import add_rms_norm as add_rms_norm
     from supa_mamba.ops.buffered_state_update.buffer import InputBuffer as InputBuffer
     from supa_mamba.ops.buffered_state_update.function import buffered_state_update as buffered_state_update

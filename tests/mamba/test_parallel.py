@@ -10,12 +10,13 @@ from stack_steps import assert_steps_equal_the_forward
 from untrained import model_of
 
 import supa
-from supa_learning import Trainer
+from supa_learning import Processes, Trainer
 from supa_mamba import (
     CausalAttention,
     GeneratorCheckpoint,
     GeneratorConfig,
     GeneratorTrainingConfig,
+    HitCoding,
     HybridStack,
     Mamba,
     Mamba2,
@@ -26,6 +27,7 @@ from supa_mamba import (
     parallel_pairs,
     sample_showers,
     stream_generator_task,
+    tensor_parallel,
     train_generator,
 )
 from supa_mamba.generator.sampling.naive import naive_sample
@@ -228,3 +230,43 @@ def test_a_checkpoint_with_pairs_is_an_ordinary_one_and_can_be_trained(tmp_path)
     student = config.replace(generator=teacher.config.replace(mamba_layers=(2,)))
     with pytest.raises(ValueError, match="some of its layers are pairs"):
         distillation_task(teacher, showers, student)
+
+
+def test_a_single_process_keeps_the_stack():
+    stack = stack_of("attention")
+    share = tensor_parallel(stack, Processes())
+    assert _same(share, stack)
+    assert not any(parameter.requires_grad for parameter in share.parameters())
+
+
+def _same(one, other):
+    one, other = one.state_dict(), other.state_dict()
+    return one.keys() == other.keys() and all(torch.equal(one[name], other[name]) for name in one)
+
+
+@pytest.mark.parametrize(
+    ("stack", "message"),
+    [
+        (
+            lambda: HybridStack(12, 2, [0], num_heads=3),
+            "divided over 2 processes, because its number of heads, 3, cannot",
+        ),
+        (lambda: HybridStack(12, 1, [0], num_heads=2, d_intermediate=5), "hidden features of the MLP, 5, cannot"),
+        (lambda: MambaStack(16, 1, "mamba", d_state=4), "number of groups, 1, cannot"),
+        (lambda: MambaStack(16, 1, "bimamba", d_state=4), "Layer 0 is BiMamba, which cannot be divided"),
+        (lambda: HybridStack(16, 1, [0], 2, block="outlier-protected"), "because it has norms of queries and keys"),
+        (lambda: MambaStack(16, 1, "mamba", d_state=4, ngroups=2), "step sizes before their projection, 1, cannot"),
+        (lambda: MambaStack(16, 1, "mamba", d_state=4, ngroups=2, dt_rank=2), "the groups of channels of a layer of M"),
+    ],
+)
+def test_stacks_that_cannot_be_divided(stack, message):
+    with pytest.raises(ValueError, match=message):
+        tensor_parallel(stack(), Processes(rank=0, count=2))
+
+
+def test_divided_generators_are_not_sampled_on_a_cpu():
+    showers = supa.simulate(60, "critical", seed=1)
+    model = ShowerGenerator(GeneratorConfig(model="transformer", d_model=64, n_layer=1), HitCoding.fit(showers))
+    model.stack = tensor_parallel(model.stack, Processes(rank=0, count=2))
+    with pytest.raises(ValueError, match="its layers are divided over processes"):
+        sample_showers(model, "critical", 1, seed=1)

@@ -7,7 +7,9 @@ from process_groups import (
     TwoLayers,
     everything,
     generators_trained,
+    passes,
     run_together,
+    stacks_to_divide,
     steps_of,
     trained,
     with_and_without_graphs,
@@ -126,6 +128,21 @@ def test_a_training_continues_in_the_same_and_in_another_number_of_processes(two
         assert results["stopped"]["losses"] == whole["losses"]
         assert _equal(results["resumed"]["weights"], two[0]["resumed"]["weights"])
         torch.testing.assert_close(results["resumed"]["losses"], whole["losses"], rtol=1e-5, atol=0)
+
+
+def test_shares_of_stacks_give_the_results_of_the_stack_with_one_sum_for_each_mixer_and_mlp(two):
+    expected_sums = {"transformer": 4, "mamba2": 2, "mamba2 with a bias": 1}
+    stacks = stacks_to_divide()
+    assert {name for name in stacks if name not in expected_sums} == {
+        "CausalAttention, paired", "Mamba, paired", "Mamba2, paired",
+    }  # fmt: skip
+    for name, stack in stacks.items():
+        expected = passes(stack)
+        found, other = (results["shares"][name] for results in two)
+        assert found[2] == expected_sums.get(name, 2 if "Attention" in name else 1)
+        for k in (0, 1):
+            torch.testing.assert_close(found[k], expected[k], rtol=1e-12, atol=1e-12)
+            assert torch.equal(found[k], other[k])
 
 
 def test_two_processes_train_generators_like_one(two, generated):

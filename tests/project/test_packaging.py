@@ -48,7 +48,7 @@ PUBLIC = {
         "gated_rms_norm", "generator_task", "hash_buckets", "nats_without_layers", "optimizer_groups", "parallel_pairs",
         "sample_showers", "sample_stream", "selective_scan", "selective_state_replay", "selective_state_update",
         "sparse_attention", "ssd", "stack_activations", "stream_distillation_task", "stream_generator_task",
-        "stream_training_task", "train", "train_generator", "training_task",
+        "stream_training_task", "tensor_parallel", "train", "train_generator", "training_task",
     ],
 }  # fmt: skip
 

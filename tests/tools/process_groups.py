@@ -1,12 +1,20 @@
 """Groups of processes for tests, and what they compute."""
 
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import torch
 from torch import distributed
 
 from supa_learning import FlatGradients, Processes, Trainer
-from supa_mamba import generator_task, stream_generator_task
+from supa_mamba import (
+    HybridStack,
+    MambaStack,
+    generator_task,
+    parallel_pairs,
+    stream_generator_task,
+    tensor_parallel,
+)
 from supa_mamba.training import EncoderTask
 
 
@@ -121,7 +129,53 @@ def everything(processes, x, empty, config, showers, few, saved, generated):
         "stopped": trained(processes, config, *showers, stop=(1 << 30, 5)),
         "resumed": trained(processes, config, *showers, saved=saved),
         "generators": generators_trained(processes, *generated),
+        "shares": {
+            name: passes(tensor_parallel(stack, counted := _CountedSums(processes.rank, processes.count)), counted)
+            for name, stack in stacks_to_divide().items()
+        },
     }
+
+
+@dataclass(frozen=True)
+class _CountedSums(Processes):
+    """Processes that count their sums."""
+
+    sums: list = field(default_factory=list)
+
+    def sum_(self, values):
+        self.sums.append(values.shape)
+        super().sum_(values)
+
+
+def stacks_to_divide():
+    """Return the same stacks in each process."""
+    torch.manual_seed(5)
+    transformer = HybridStack(16, 2, range(2), 2, d_intermediate=12, rotary_emb_dim=4)
+    mamba = MambaStack(16, 2, "mamba", d_state=4, bias=True)
+    mamba2 = MambaStack(16, 2, "mamba2", d_state=4, headdim=8, ngroups=2)
+    stacks = {"transformer": transformer, "mamba2": mamba2, "mamba2 with a bias": MambaStack(
+        16, 1, "mamba2", d_state=4, headdim=8, ngroups=4, rmsnorm=False, activation="identity", bias=True
+    )}  # fmt: skip
+    for stack in (transformer, mamba, mamba2):
+        for parameter in stack.parameters():
+            parameter.data.add_(0.1 * torch.randn_like(parameter))
+    stacks |= {
+        f"{type(s[0].mixer).__name__}, paired": parallel_pairs(stack, 0, 2)
+        for stack in (transformer, mamba, mamba2)
+        for s in [stack.layers]
+    }
+    return {name: stack.double() for name, stack in stacks.items()}
+
+
+def passes(stack, counted=None):
+    """Return the results of packed sequences and of one more row of each, and the number of sums of the former."""
+    generator = torch.Generator().manual_seed(6)
+    x, more = (torch.randn(rows, 16, dtype=torch.float64, generator=generator) for rows in (7, 3))
+    longest = (8,) if isinstance(stack, HybridStack) else ()
+    with torch.no_grad():
+        y, state = stack(x, torch.tensor([0, 3, 3, 7]), stack.init_state(3, *longest), return_state=True)
+        sums = None if counted is None else len(counted.sums)
+        return y, stack.step(more, state), sums
 
 
 def with_and_without_graphs(processes, config, showers):

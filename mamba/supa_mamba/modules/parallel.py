@@ -8,11 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from supa.checks import counted
-from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.block import MambaBlock
 from supa_mamba.modules.initialisation import mark_no_weight_decay
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
+from supa_mamba.modules.mixer_sizes import OPTIONS, WIDTHS, has_inner_norms, input_sizes, mixer_options
 from supa_mamba.modules.mlp import GatedMLP
 from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import check_at_least
@@ -99,7 +99,7 @@ def _side_by_side(number: int, one: Any, other: Any) -> MambaBlock:
     weights = {f"mixer.{name}": value for name, value in further(*mixers).items()}
     weights["mixer.in_proj.weight"] = _rows(
         [_after_norm(block.norm, block.mixer.in_proj) for block in (one, other)],
-        _input_sizes(mixers[0]),
+        input_sizes(mixers[0]),
     )
     weights["norm.weight"] = torch.ones_like(one.norm.weight)
     if one.mlp is not None:
@@ -113,15 +113,13 @@ def _side_by_side(number: int, one: Any, other: Any) -> MambaBlock:
 def _options(number: int, one: Any, other: Any) -> dict[str, Any]:
     """Return the options of the mixer of a wide layer. The layers must have the same ones."""
     kinds = [type(block.mixer) for block in (one, other)]
-    if kinds[0] is not kinds[1] or kinds[0] not in _DESCRIBED:
+    if kinds[0] is not kinds[1] or kinds[0] not in OPTIONS:
         raise ValueError(
             f"Layers {number} and {number + 1} are {kinds[0].__name__} and {kinds[1].__name__}, but a pair needs two "
-            f"layers of the same kind: {', '.join(kind.__name__ for kind in _DESCRIBED)}."
+            f"layers of the same kind: {', '.join(kind.__name__ for kind in OPTIONS)}."
         )
     for block in (one, other):
-        mixer = block.mixer
-        inner = mixer.q_norm if isinstance(mixer, CausalAttention) else mixer.norms
-        if block.gain is not None or inner is not None:
+        if block.gain is not None or has_inner_norms(block.mixer):
             raise ValueError(
                 f"Layers {number} and {number + 1} cannot form a pair, because they are outlier-protected or have "
                 "norms of queries and keys, or of B, C and step sizes."
@@ -135,31 +133,12 @@ def _options(number: int, one: Any, other: Any) -> dict[str, Any]:
     options = described[0]
     for name in ("norm_epsilon", "d_intermediate"):
         del options[name]
-    return options | {name: 2 * options[name] for name in _DOUBLED if name in options}
-
-
-_DESCRIBED: dict[type, tuple[str, ...]] = {
-    CausalAttention: ("num_heads", "head_dim", "rotary_emb_dim"),
-    Mamba: ("d_state", "d_conv", "expand", "dt_rank", "ngroups"),
-    Mamba2: ("d_state", "d_conv", "expand", "headdim", "ngroups", "activation", "dt_limit"),
-}
-"""Options that are attributes of a mixer, by its class."""
-_DOUBLED = ("num_heads", "expand", "dt_rank", "ngroups")
-"""Options that are twice as large for two layers side by side."""
+    return options | {name: 2 * options[name] for name in WIDTHS if name in options}
 
 
 def _description(block: Any) -> dict[str, Any]:
-    mixer = block.mixer
-    found = {name: getattr(mixer, name) for name in _DESCRIBED[type(mixer)]}
-    found |= {"norm_epsilon": block.norm.eps, "d_intermediate": 0 if block.mlp is None else block.mlp.fc2.in_features}
-    found["bias"] = mixer.in_proj.bias is not None
-    if not isinstance(mixer, CausalAttention):
-        found["conv_bias"] = mixer.conv1d.bias is not None
-    if isinstance(mixer, Mamba2):
-        found["rmsnorm"] = mixer.norm is not None
-        if mixer.norm is not None:
-            found |= {"rmsnorm_eps": mixer.norm.eps, "norm_before_gate": mixer.norm.norm_before_gate}
-    return found
+    further = {"norm_epsilon": block.norm.eps, "d_intermediate": 0 if block.mlp is None else block.mlp.fc2.in_features}
+    return mixer_options(block) | further
 
 
 def _after_norm(norm: RMSNorm, projection: nn.Linear) -> Tensor:
@@ -181,21 +160,11 @@ def _block_diagonal(one: Tensor, other: Tensor) -> list[Tensor]:
     ]
 
 
-def _input_sizes(mixer: Any) -> list[int]:
-    """Return the sizes of the parts of the input projection of a mixer."""
-    if isinstance(mixer, CausalAttention):
-        return [mixer.num_heads * mixer.head_dim] * 3
-    if isinstance(mixer, Mamba):
-        return [mixer.d_inner] * 2
-    of_groups = mixer.ngroups * mixer.d_state
-    return [mixer.d_inner, mixer.d_inner, of_groups, of_groups, mixer.nheads]
-
-
 def _projections(one: Any, other: Any) -> Weights:
     """Return the output projection, which adds, and the biases of both projections."""
     found = {"out_proj.weight": torch.cat([one.out_proj.weight, other.out_proj.weight], 1)}
     if one.in_proj.bias is not None:
-        found["in_proj.bias"] = _rows([one.in_proj.bias, other.in_proj.bias], _input_sizes(one))
+        found["in_proj.bias"] = _rows([one.in_proj.bias, other.in_proj.bias], input_sizes(one))
         found["out_proj.bias"] = one.out_proj.bias + other.out_proj.bias
     return found
 
@@ -215,7 +184,7 @@ def _mamba(one: Mamba, other: Mamba) -> Weights:
 
 def _mamba2(one: Mamba2, other: Mamba2) -> Weights:
     of_heads = _pairs(one, other, "A_log", "D", "dt_bias", "norm.weight")
-    convolved = _input_sizes(one)[1:4]
+    convolved = input_sizes(one)[1:4]
     return {
         **_projections(one, other),
         **{name: torch.cat(values) for name, values in of_heads},

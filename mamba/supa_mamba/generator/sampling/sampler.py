@@ -24,6 +24,7 @@ from supa_mamba.generator.sampling.speculation.drafts import (
 )
 from supa_mamba.generator.sampling.speculation.length import MOST_DRAFTED, chosen_length
 from supa_mamba.generator.sampling.speculation.table import DraftTable
+from supa_mamba.modules.tensor_parallel import SummedLinear
 
 BATCH_SIZES = {"cpu": 1024, "cuda": 4096}
 """Default number of showers that are sampled at the same time, by device."""
@@ -213,13 +214,19 @@ def check_model(model: ShowerGenerator) -> str:
         Kind of its device, ``"cpu"`` or ``"cuda"``.
 
     Raises:
-        ValueError: If the model is on another device or on several, or its weights are not finite.
+        ValueError: If the model is on another device or on several, is divided over processes on a CPU, or its weights
+            are not finite.
     """
     devices = {weights.device for weights in model.parameters()}
     device = next(iter(devices))
     if len(devices) > 1 or device.type not in BATCH_SIZES:
         names = ", ".join(sorted(map(str, devices)))
         raise ValueError(f"model: it is on {names}, but it must be on the CPU or on one GPU; pass model.cpu().")
+    if device.type == "cpu" and any(isinstance(module, SummedLinear) for module in model.modules()):
+        raise ValueError(
+            "model: its layers are divided over processes, so it is sampled on GPUs only; use the model before "
+            "tensor_parallel."
+        )
     for name, weights in model.named_parameters():
         if not weights.isfinite().all():
             raise ValueError(f"model: {name} has values that are not finite; the training has diverged.")
