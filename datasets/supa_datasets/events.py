@@ -14,8 +14,8 @@ def overlay_events(
 
     The number of showers of an event follows a Poisson distribution. Consecutive showers form an event; those at the
     end that do not fill one are left out. Impact points are uniform in a square, and times in an interval. The hits of
-    an event are ordered by time. The random numbers of an event depend on the seed and its number only, so further
-    showers do not change the first events.
+    an event are ordered by time. The random numbers of an event, that of its showers included, depend on the seed and
+    the number of the event only, so further showers do not change the first events.
 
     Args:
         showers: Showers whose slices are known.
@@ -27,7 +27,8 @@ def overlay_events(
 
     Returns:
         Table with one group per event. The columns are x, y, z (length unit), energy (GeV) and time (length unit),
-        float32, and ``shower``, the place of the shower in ``showers``, int64.
+        float32; ``shower``, the place of the shower in ``showers``, int64; and ``impact_x``, ``impact_y`` and
+        ``impact_time``, the impact point and the time of the shower (length unit), float32.
 
     Raises:
         ValueError: If an argument is out of range, slices are unknown, or the showers do not fill one event.
@@ -36,8 +37,8 @@ def overlay_events(
         >>> import supa
         >>> from supa_datasets import overlay_events
         >>> events = overlay_events(supa.simulate(1000, "standard", seed=1), 200, seed=2)
-        >>> len(events), sorted(events.columns)
-        (4, ['energy', 'shower', 'time', 'x', 'y', 'z'])
+        >>> len(events), list(events.columns)
+        (4, ['x', 'y', 'z', 'energy', 'time', 'impact_x', 'impact_y', 'impact_time', 'shower'])
         >>> first = events["time"][: events.offset[1]]
         >>> bool((first[1:] >= first[:-1]).all())
         True
@@ -65,14 +66,18 @@ def overlay_events(
     showers = showers[: len(x0)]
     shower = showers.hits.group_of_row()
     event = np.repeat(np.arange(len(sizes)), sizes)[shower]
-    time = duration * (t0[shower] + 1) / 2 + showers.z
+    x, y, start = half_width * x0[shower], half_width * y0[shower], duration * (t0[shower] + 1) / 2
+    time = start + showers.z
     order = np.lexsort((time, event))
     columns = {
-        "x": showers.x + half_width * x0[shower],
-        "y": showers.y + half_width * y0[shower],
+        "x": showers.x + x,
+        "y": showers.y + y,
         "z": showers.z,
         "energy": showers.energy,
         "time": time,
+        "impact_x": x,
+        "impact_y": y,
+        "impact_time": start,
     }
     table = {name: column[order].astype(np.float32) for name, column in columns.items()}
     offset = counts_to_offsets(np.bincount(event, minlength=len(sizes)))

@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import numpy as np
 import pytest
@@ -29,7 +30,7 @@ def test_each_hit_is_that_of_its_shower_moved_by_one_impact_point_and_time(showe
             ("energy", alone.energy, (0, 0)),
         ):
             moved = events[name][chosen] - true
-            np.testing.assert_allclose(moved, moved[0], atol=1e-4)
+            np.testing.assert_allclose(moved, events[f"impact_{name}"][chosen] if any(limits) else 0, atol=1e-4)
             assert limits[0] - 1e-4 <= moved[0] <= limits[1] + 1e-4
 
 
@@ -40,6 +41,15 @@ def test_events_are_consecutive_showers_in_order_of_time(showers):
         assert (np.diff(events["time"][begin:end]) >= 0).all()
         assert events["shower"][begin:end].min() > before
         before = events["shower"][begin:end].max()
+
+
+def test_the_number_of_showers_follows_a_poisson_distribution(showers):
+    events = overlay_events(showers, 2, seed=4)
+    sizes = [len(set(events["shower"][a:b])) for a, b in zip(events.offset[:-1], events.offset[1:], strict=True)]
+    assert (showers.num_hits > 0).all()
+    assert 170 < len(sizes) < 230
+    chances = [np.exp(-2) * 2**size / math.factorial(size) for size in range(6)]
+    np.testing.assert_allclose(np.bincount(sizes)[:6] / len(sizes), chances, atol=0.1)  # 3 standard deviations
 
 
 def test_events_depend_on_the_seed_and_not_on_later_showers(showers):
