@@ -100,6 +100,21 @@ def test_attention_remains_where_the_likelihood_needs_it(run_supa, source):
     assert "s.ckpt: finished after" in err
 
 
+def test_attention_is_replaced_by_mamba(run_supa):
+    given = ["mamba", "distil", "t.ckpt", "g.h5", "--attention", "1/2", "--mixer", "mamba", *DISTIL, "-o", "s.ckpt"]
+    code, _, err = run_supa(*given)
+    assert code == 0, err
+    assert "1 layer of Mamba, attention in layer 1" in err
+    model = GeneratorCheckpoint.load("s.ckpt").model()
+    assert [type(block.mixer).__name__ for block in model.stack.blocks()] == ["Mamba", "CausalAttention"]
+    further = ["mamba", "distil", "s.ckpt", "g.h5", "--attention", "0", *DISTIL, "-o"]
+    code, _, err = run_supa(*further, "pure.ckpt")
+    assert code == 0, err
+    code, _, err = run_supa(*further, "other.ckpt", "--mixer", "mamba2")
+    assert code == 2, err
+    assert "mamba_mixer: 'mamba2' was given, but the teacher has layers of 'mamba' already" in " ".join(err.split())
+
+
 def test_errors(run_supa):
     train = ["mamba", "train-generator", "g.h5", *SHORT, "--n-layer", 1, "--epochs", 1]
     assert run_supa(*train, "-o", "mamba2.ckpt")[0] == 0

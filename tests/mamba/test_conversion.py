@@ -1,4 +1,4 @@
-"""Conversion of attention layers into Mamba-2: equality with linear attention, steps, sampling, export."""
+"""Conversion of attention layers into Mamba-2 and Mamba: equality with linear attention, steps, sampling, export."""
 
 import copy
 import re
@@ -8,7 +8,7 @@ import pytest
 import torch
 from sequences import offset_of
 
-from supa_mamba import CausalAttention, HybridStack, Mamba2, convert_attention, fit_converted
+from supa_mamba import CausalAttention, HybridStack, Mamba, Mamba2, convert_attention, fit_converted
 from supa_mamba.modules.attention import CausalAttention as Mixer
 from supa_mamba.modules.conversion import FASTEST, RIDGE, SLOWEST, recorded_mixers
 
@@ -50,7 +50,7 @@ def linear_twin(stack, layers, x, offset):
 def without_decay(stack):
     """Set the decay rates to zero, with which a converted layer is exactly linear attention."""
     for block in stack.blocks():
-        if isinstance(block.mixer, Mamba2):
+        if isinstance(block.mixer, Mamba | Mamba2):
             block.mixer.A_log.data.fill_(-torch.inf)
     return stack
 
@@ -72,6 +72,18 @@ def test_a_converted_stack_equals_its_teacher_with_linear_attention(path, layers
         y = student(x, offset).cpu()
         assert relative(y, expected) < 1e-5
         assert relative(stack(x, offset).cpu(), expected) > 0.1  # softmax differs
+
+
+@paths
+def test_a_stack_converted_to_mamba_equals_its_teacher_with_linear_attention(path):
+    """B and C contain the inverse of the map of values, so the comparison is in double precision."""
+    stack, offset = teacher(device=path).double(), offset_of(LENGTHS).to(path)
+    torch.manual_seed(1)
+    x = torch.randn(sum(LENGTHS), WIDTH, dtype=torch.float64).to(path)
+    student = without_decay(convert_attention(stack, (0, 2), "mamba"))
+    with torch.no_grad():
+        expected = linear_twin(copy.deepcopy(stack).cpu(), (0, 2), x.cpu(), offset.cpu())
+        assert relative(student(x, offset).cpu(), expected) < 1e-9
 
 
 def test_the_decay_of_a_converted_layer_is_slow():
@@ -144,8 +156,30 @@ def test_fitted_layers_are_near_the_attention_and_have_its_scale(path):
 
 
 @paths
-def test_steps_of_a_converted_stack_equal_its_forward(path):
-    student = convert_attention(teacher(rotary=4, device=path), [0, 1, 3])
+def test_layers_of_mamba_are_fitted_to_the_attention_with_its_scale(path):
+    stack = teacher(device=path)
+    student = convert_attention(stack, (0, 2), "mamba")
+    torch.manual_seed(1)
+    # The means of the values do not vanish.
+    x, offset = 1 + torch.randn(1200, WIDTH).to(path), torch.arange(0, 1201, 40, device=path)
+    before = {name: value.clone() for name, value in student.state_dict().items()}
+    started = squared_errors(student, stack, (0, 2), x, offset)
+    fit_converted(student, stack, (0, 2), x, offset)
+    found = squared_errors(student, stack, (0, 2), x, offset)
+    assert all(later < 0.5 < 2 < first for later, first in zip(found, started, strict=True))
+    changed = {name for name, value in student.state_dict().items() if not torch.equal(value, before[name])}
+    fitted = ("A_log", "dt_proj.bias", "out_proj.weight", "out_proj.bias")
+    assert changed == {f"layers.{number}.mixer.{name}" for number in (0, 2) for name in fitted}
+    mixer = student.layers[0].mixer
+    decays = torch.nn.functional.softplus(mixer.dt_proj.bias)[:, None] * mixer.A_log.exp()
+    expected = torch.tensor([SLOWEST, FASTEST], device=path).repeat_interleave(WIDTH // HEADS)  # two heads
+    torch.testing.assert_close(decays, expected[:, None].expand_as(decays), rtol=1e-5, atol=0)
+
+
+@paths
+@pytest.mark.parametrize("mixer", ["mamba2", "mamba"])
+def test_steps_of_a_converted_stack_equal_its_forward(path, mixer):
+    student = convert_attention(teacher(rotary=4, device=path), [0, 1, 3], mixer)
     for parameter in student.parameters():
         parameter.data.add_(0.05 * torch.randn_like(parameter))
     x, offset = torch.randn(12, WIDTH, device=path), offset_of([6, 6]).to(path)
@@ -153,7 +187,10 @@ def test_steps_of_a_converted_stack_equal_its_forward(path):
         expected = student(x, offset).view(2, 6, WIDTH)
         state = student.init_state(2, 6)
         _, state = student(x.view(2, 6, WIDTH)[:, :3], state=state, return_state=True)
-        for buffered in (state, student.with_buffers(tuple(type(s)(*(v.clone() for v in s)) for s in state), 2)):
+        states = [state]
+        if mixer == "mamba2":
+            states.append(student.with_buffers(tuple(type(s)(*(v.clone() for v in s)) for s in state), 2))
+        for buffered in states:
             steps = torch.stack([student.step(x.view(2, 6, WIDTH)[:, t], buffered) for t in range(3, 6)], 1)
             torch.testing.assert_close(steps, expected[:, 3:], rtol=2e-4, atol=2e-5)
 
@@ -190,5 +227,11 @@ def test_errors():
     ]:
         with pytest.raises(ValueError, match=re.escape(message)):
             convert_attention(stack, layers)
+    with pytest.raises(ValueError, match="mixer: 'mamba3' was given, but it must be one of mamba, mamba2"):
+        convert_attention(stack, [1], "mamba3")
+    with pytest.raises(ValueError, match="the attention of layer 1 has biases, which Mamba cannot copy"):
+        convert_attention(teacher(bias=True), [1], "mamba")
+    with pytest.raises(ValueError, match="activation: 'gelu' was given"):
+        Mamba(16, activation="gelu")
     with pytest.raises(ValueError, match="activation: 'gelu' was given"):
         Mamba2(16, headdim=8, activation="gelu")

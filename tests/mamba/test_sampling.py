@@ -40,7 +40,7 @@ def test_a_shower_does_not_depend_on_the_others(kind):
     ("kind", "config"),
     [
         ("mamba", "critical"), ("mamba2", "critical"), ("mamba2", LEAKY), ("hybrid", LEAKY),
-        ("transformer", "critical"), ("student", LEAKY), ("paired", "critical"),
+        ("transformer", "critical"), ("student", LEAKY), ("mamba student", LEAKY), ("paired", "critical"),
     ],
 )  # fmt: skip
 def test_showers_equal_those_of_the_reference(kind, config):

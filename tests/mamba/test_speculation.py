@@ -113,7 +113,7 @@ def test_a_model_that_drafts_for_itself_is_always_right(place, kind):
     assert counts.accepted.sum() <= len(showers.x)
 
 
-@pytest.mark.parametrize("kind", [*KINDS, "paired"])
+@pytest.mark.parametrize("kind", [*KINDS, "paired", "mamba student"])
 @pytest.mark.parametrize("is_broken", [False, True])
 def test_states_after_random_rejections_are_those_of_a_plain_pass(place, kind, is_broken):
     model = model_of("critical", kind).to(place)

@@ -17,6 +17,7 @@ def model_of(config, kind="mamba2", *, hits=3.0, ends=-3.0, layers=4, scale=0.1)
     torch.manual_seed(0)
     kinds = {
         "student": {"model": "transformer", "mamba_layers": tuple(range(layers - 1))},
+        "mamba student": {"model": "transformer", "mamba_layers": (0,), "mamba_mixer": "mamba"},
         "paired": {"model": "mamba", "paired_layers": (1,)},
     }
     sizes = GeneratorConfig(**kinds.get(kind, {"model": kind}), d_model=32, n_layer=layers, d_state=4)

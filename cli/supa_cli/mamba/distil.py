@@ -23,6 +23,8 @@ if TYPE_CHECKING:
 _ADVICE = "To save time, use fewer --epochs, or GPUs (--device cuda, torchrun)."
 _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_decay", "patience"), "that of the teacher")
 _SHARE = "1/4"
+_MIXERS = {"mamba": "Mamba", "mamba2": "Mamba-2"}
+"""Names of the mixers in messages."""
 
 
 @click.command(name="distil")
@@ -46,6 +48,11 @@ _SHARE = "1/4"
     multiple=True,
     metavar="INDEX",
     help="A layer that keeps attention, from 0, instead of --attention. Can be repeated.",
+)
+@click.option(
+    "--mixer",
+    type=Choice(["mamba2", "mamba"]),
+    help="What replaces attention: Mamba-2 or Mamba.  [default: mamba2, or that of the teacher]",
 )
 @click.option(
     "--divergence",
@@ -81,6 +88,7 @@ def command(
     attention: str | None,
     attention_by: str | None,
     attention_layers: tuple[int, ...],
+    mixer: str | None,
     divergence: str,
     on_policy: bool,
     compare_every: int | None,
@@ -96,9 +104,9 @@ def command(
     quiet: bool,
     **settings: Any,
 ) -> None:
-    """Distil the Transformer generator TEACHER into one with Mamba-2 in place of attention in most layers.
+    """Distil the Transformer generator TEACHER into one with Mamba in place of attention in most layers.
 
-    The student begins as a copy of the teacher, in which Mamba-2 has the projections of the attention. The first stage
+    The student begins as a copy of the teacher, in which Mamba has the projections of the attention. The first stage
     trains each new layer to the result of the attention that it replaces. The second stage trains all layers with the
     likelihood of the showers and the divergence from the teacher. With --on-policy, a third stage trains it with the
     divergence on showers that the student samples. --epochs, --patience and the learning rate apply to each stage.
@@ -131,7 +139,7 @@ def command(
         return least_needed_layers(source.model().to(place), showers, share)
 
     layers = _layers(source, attention, attention_by, attention_layers, least_needed)
-    config = _config(source, layers, config_file, settings)
+    config = _config(source, layers, mixer, config_file, settings)
     options = {"divergence": divergence, "on_policy": on_policy, "compare_every": compare_every}
     make = partial(_maker(source, config, data, choice), **options)
     run_generator_training(
@@ -193,7 +201,11 @@ def _validation_showers(data: tuple[str, ...], choice: StreamChoice | None, seed
 
 
 def _config(
-    source: "GeneratorCheckpoint", layers: tuple[int, ...], config_file: str | None, options: dict[str, Any]
+    source: "GeneratorCheckpoint",
+    layers: tuple[int, ...],
+    mixer: str | None,
+    config_file: str | None,
+    options: dict[str, Any],
 ) -> "GeneratorTrainingConfig":
     """Return the settings of the teacher with seed 0, changed by those of a file, changed by options."""
     from supa_mamba.generator.training_config import GeneratorTrainingConfig
@@ -204,7 +216,8 @@ def _config(
             if name in from_file:
                 raise click.UsageError(f"{config_file}: {name} is that of the teacher; leave it out.")
         given = {name: value for name, value in options.items() if value is not None}
-        generator = source.config.generator.replace(mamba_layers=layers)
+        sizes = source.config.generator
+        generator = sizes.replace(mamba_layers=layers, mamba_mixer=mixer or sizes.mamba_mixer)
         values = source.config.replace(generator=generator, seed=0).to_dict()
         return GeneratorTrainingConfig.from_dict({**values, **from_file, **given})
     except ValueError as error:
@@ -246,7 +259,7 @@ def _print_start(task: "GeneratorTask", choice: StreamChoice | None) -> None:
     kept = [str(number) for number in range(sizes.n_layer) if number not in sizes.mamba_layers]
     origin = "" if choice is None else f" per epoch, simulated from {', '.join(choice.names)}"
     click.echo(
-        f"{counted(len(sizes.mamba_layers), 'layer')} of Mamba-2, attention in "
+        f"{counted(len(sizes.mamba_layers), 'layer')} of {_MIXERS[sizes.mamba_mixer]}, attention in "
         f"{'layer ' + ', '.join(kept) if kept else 'no layer'}: {counted(task.units, 'shower')} to train on{origin}, "
         f"{len(task.valid):,} to validate on; seed {task.config.seed}, {task.config.precision} on "
         f"{task.processes.device}",

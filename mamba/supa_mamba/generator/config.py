@@ -6,7 +6,7 @@ from typing import Annotated, Literal
 
 from supa.checks import check_int
 from supa.serialise import Config
-from supa_mamba.modules.options import BlockKind
+from supa_mamba.modules.options import BlockKind, ConvertedMixer
 
 Mixing = Literal["mamba", "mamba2", "hybrid", "transformer"]
 
@@ -26,8 +26,9 @@ class GeneratorConfig(Config):
         position_components: Number of normal distributions in the mixture for the position of a hit.
         ring_components: Number of rings around the previous hit in this mixture.
         block: ``"pre-norm"``, or ``"outlier-protected"`` for layers without norms; see `HybridStack`.
-        mamba_layers: Indices, from 0, of the layers of a Transformer that have Mamba-2 in place of attention, with the
-            sizes of `convert_attention`. Their MLPs remain, and ``d_state`` is not that of these layers.
+        mamba_layers: Indices, from 0, of the layers of a Transformer that have Mamba-2 or Mamba in place of attention,
+            with the sizes of `convert_attention`. Their MLPs remain, and ``d_state`` is not that of these layers.
+        mamba_mixer: The mixer of these layers, ``"mamba2"`` or ``"mamba"``.
         paired_layers: Indices, from 0, of layers that form a pair with the next layer: one layer of twice the width in
             place of both; see `parallel_pairs`. ``n_layer`` and all indices count the layers of pairs, too.
 
@@ -39,7 +40,8 @@ class GeneratorConfig(Config):
         >>> from supa_mamba import GeneratorConfig
         >>> GeneratorConfig(model="mamba", d_model=32).to_dict()
         {'model': 'mamba', 'd_model': 32, 'n_layer': 3, 'd_state': 16, 'energy_components': 8, \
-'position_components': 16, 'ring_components': 6, 'block': 'pre-norm', 'mamba_layers': [], 'paired_layers': []}
+'position_components': 16, 'ring_components': 6, 'block': 'pre-norm', 'mamba_layers': [], \
+'mamba_mixer': 'mamba2', 'paired_layers': []}
     """
 
     model: Mixing = "mamba2"
@@ -51,6 +53,7 @@ class GeneratorConfig(Config):
     ring_components: Annotated[int, partial(check_int, 1, 1000)] = 6
     block: BlockKind = "pre-norm"
     mamba_layers: tuple[int, ...] = ()
+    mamba_mixer: ConvertedMixer = "mamba2"
     paired_layers: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
@@ -62,6 +65,10 @@ class GeneratorConfig(Config):
         if self.mamba_layers and self.model != "transformer":
             raise ValueError(
                 f'mamba_layers: they replace attention of a Transformer, but model is "{self.model}"; leave them out.'
+            )
+        if self.mamba_mixer != "mamba2" and not self.mamba_layers:
+            raise ValueError(
+                f'mamba_mixer: "{self.mamba_mixer}" was given, but there are no mamba_layers; leave it out.'
             )
         if self.block != "pre-norm":
             for name in ("mamba_layers", "paired_layers"):

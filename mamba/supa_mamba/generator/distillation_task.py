@@ -274,8 +274,13 @@ def _converted_layers(teacher: ShowerGenerator, config: GeneratorTrainingConfig)
         )
     if sizes.paired_layers:
         raise ValueError("teacher: some of its layers are pairs; distil the generator before its layers are paired.")
-    if config.generator.replace(mamba_layers=sizes.mamba_layers) != sizes:
+    if config.generator.replace(mamba_layers=sizes.mamba_layers, mamba_mixer=sizes.mamba_mixer) != sizes:
         raise ValueError("config: the student must have the sizes of the teacher, except for mamba_layers.")
+    if sizes.mamba_layers and config.generator.mamba_mixer != sizes.mamba_mixer:
+        raise ValueError(
+            f"mamba_mixer: {config.generator.mamba_mixer!r} was given, but the teacher has layers of "
+            f"{sizes.mamba_mixer!r} already."
+        )
     if config.fields != teacher.coding.conditions.fields:
         raise ValueError(
             f"fields: {list(config.fields)} was given, but the teacher has {list(teacher.coding.conditions.fields)}."
@@ -291,7 +296,8 @@ def _converted_layers(teacher: ShowerGenerator, config: GeneratorTrainingConfig)
 
 def _student(teacher: ShowerGenerator, config: GeneratorTrainingConfig, layers: Sequence[int]) -> ShowerGenerator:
     student = copy.deepcopy(teacher).requires_grad_(True).train()
-    student.config, student.stack = config.generator, convert_attention(student.stack, layers)
+    student.config = config.generator
+    student.stack = convert_attention(student.stack, layers, config.generator.mamba_mixer)
     return student
 
 

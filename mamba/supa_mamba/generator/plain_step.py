@@ -86,7 +86,7 @@ def _mamba_step(mixer: Mamba, x: Tensor, states: list[Tensor]) -> tuple[Tensor, 
     conv, ssm = states
     u, z = mixer.in_proj(x).chunk(2, dim=1)
     u, conv = _convolve(mixer.conv1d, u, conv)
-    u = functional.silu(u)
+    u = functional.silu(u) if mixer.activation == "silu" else u
     groups, each = mixer.ngroups, mixer.ngroups * mixer.d_state
     dt, B, C = torch.split(mixer.x_proj(u), [mixer.dt_rank, each, each], dim=1)
     B, C = (v.reshape(-1, groups, mixer.d_state) for v in (B, C))

@@ -28,8 +28,8 @@ def new_stack(config: GeneratorConfig, *, device: Device = None) -> BlockStack:
 
     Returns:
         The stack. Heads have 32 features. Every fourth layer of a hybrid is attention. Each layer of a Transformer is
-        attention with rotary embeddings in half of the features of a head, or Mamba-2 with the sizes of a converted
-        layer; and a gated MLP; see `hidden_features`. Pairs of layers are one layer each.
+        attention with rotary embeddings in half of the features of a head, or Mamba-2 or Mamba with the sizes of a
+        converted layer; and a gated MLP; see `hidden_features`. Pairs of layers are one layer each.
 
     Raises:
         ValueError: If the layers of a pair differ in kind.
@@ -51,12 +51,12 @@ def _unpaired_stack(config: GeneratorConfig, device: Device) -> BlockStack:
             layers,
             set(range(layers)) - set(config.mamba_layers),
             heads,
-            "mamba2",
+            config.mamba_mixer,
             d_intermediate=hidden_features(width, config.d_state),
             rotary_emb_dim=_HEAD_WIDTH // 2,
             block=config.block,
             device=device,
-            **(converted_options(width, heads) if config.mamba_layers else {}),
+            **(converted_options(width, heads, mixer=config.mamba_mixer) if config.mamba_layers else {}),
         )
     options: dict[str, Any] = {
         "d_state": config.d_state, "headdim": _HEAD_WIDTH, "block": config.block, "device": device,

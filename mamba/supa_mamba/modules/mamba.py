@@ -8,7 +8,15 @@ from torch import Tensor, nn
 from supa_mamba.modules.base import CausalMixer
 from supa_mamba.modules.initialisation import Device, mark_no_weight_decay
 from supa_mamba.modules.norm import RMSNorm
-from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner, resolve_dt_rank
+from supa_mamba.modules.options import (
+    Activation,
+    check_at_least,
+    check_states,
+    convolution_activation,
+    named_options,
+    resolve_d_inner,
+    resolve_dt_rank,
+)
 from supa_mamba.modules.ssm_branch import NORM_EPS, DtInit, SsmBranch
 from supa_mamba.modules.states import MambaState
 
@@ -35,11 +43,13 @@ class Mamba(CausalMixer):
         bias: Whether the input and output projections have a bias.
         ngroups: Number of groups of channels. The channels of a group share B and C.
         b_c_dt_norm: Whether B, C and the step sizes before their projection have RMS norms.
+        activation: Function after the convolution: ``"silu"``, or ``"identity"`` for none.
         device: Device of the parameters.
         dtype: Dtype of the parameters. With half precision, ``A_log`` and ``D`` stay in float32.
 
     Raises:
-        ValueError: If an argument is out of range, or ``ngroups`` does not divide ``expand * d_model``.
+        ValueError: If an argument is out of range, ``ngroups`` does not divide ``expand * d_model``, or the activation
+            is unknown.
 
     Example:
         >>> import torch
@@ -74,15 +84,17 @@ class Mamba(CausalMixer):
         bias: bool = False,
         ngroups: int = 1,
         b_c_dt_norm: bool = False,
+        activation: Activation = "silu",
         device: Device = None,
         dtype: torch.dtype | None = None,
     ) -> None:
         super().__init__()
         check_states(d_state)
         check_at_least(1, d_conv=d_conv, ngroups=ngroups)
+        convolution_activation(activation)
         rank = resolve_dt_rank(d_model, dt_rank)
         self.d_model, self.d_state, self.d_conv, self.expand, self.dt_rank = d_model, d_state, d_conv, expand, rank
-        self.d_inner, self.ngroups = resolve_d_inner(d_model, expand), ngroups
+        self.d_inner, self.ngroups, self.activation = resolve_d_inner(d_model, expand), ngroups, activation
         if self.d_inner % ngroups:
             raise ValueError(f"ngroups: {ngroups} was given, but it must divide expand * d_model, {self.d_inner}.")
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
@@ -101,7 +113,7 @@ class Mamba(CausalMixer):
     @property
     def branch(self) -> SsmBranch:
         """The parameters between the projections."""
-        return SsmBranch(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D, self.norms)
+        return SsmBranch(self.conv1d, self.x_proj, self.dt_proj, self.A_log, self.D, self.norms, self.activation)
 
     def run(
         self, projected: Tensor, offset: Tensor, state: MambaState | None, *, reverse: bool, return_state: bool

@@ -3,7 +3,7 @@
 import math
 from dataclasses import replace
 from functools import partial
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor, nn
@@ -12,7 +12,14 @@ from torch.nn import functional
 from supa_mamba.modules.base import CausalMixer
 from supa_mamba.modules.initialisation import Device, init_dt_bias, mark_no_weight_decay, rates, state_factory
 from supa_mamba.modules.norm import GatedRMSNorm, RMSNorm
-from supa_mamba.modules.options import check_at_least, check_states, named_options, resolve_d_inner
+from supa_mamba.modules.options import (
+    Activation,
+    check_at_least,
+    check_states,
+    convolution_activation,
+    named_options,
+    resolve_d_inner,
+)
 from supa_mamba.modules.ssm_branch import NORM_EPS, normalised
 from supa_mamba.modules.states import BufferedMambaState, MambaState
 from supa_mamba.ops.buffered_state_update.buffer import InputBuffer
@@ -98,7 +105,7 @@ class Mamba2(CausalMixer):
         norm_before_gate: bool = False,
         rmsnorm: bool = True,
         rmsnorm_eps: float = 1e-5,
-        activation: Literal["silu", "identity"] = "silu",
+        activation: Activation = "silu",
         dt_limit: tuple[float, float] = (0.0, math.inf),
         b_c_dt_norm: bool = False,
         device: Device = None,
@@ -116,8 +123,7 @@ class Mamba2(CausalMixer):
             raise ValueError(f"ngroups: {ngroups} was given, but it must divide the number of heads, {self.nheads}.")
         if not 0 < A_init_range[0] <= A_init_range[1]:
             raise ValueError(f"A_init_range: {A_init_range} was given, but it must be positive and ascending.")
-        if activation not in ("silu", "identity"):
-            raise ValueError(f"activation: {activation!r} was given, but it must be 'silu' or 'identity'.")
+        convolution_activation(activation)
         self.activation, self.dt_limit = activation, check_limits(dt_limit)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         of_states = state_factory(device, dtype)
@@ -220,7 +226,7 @@ class Mamba2(CausalMixer):
         """
         z, mixed, delta = Columns.of(projected, self.d_inner, self.conv1d.in_channels)
         mixed = causal_conv1d_update(
-            mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, self._activation(),
+            mixed, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, convolution_activation(self.activation),
             conv_state_indices=slots,
         )  # fmt: skip
         u, B, C = Selected.of(mixed, self.d_inner, self.nheads, self.ngroups)
@@ -260,7 +266,7 @@ class Mamba2(CausalMixer):
         z, mixed, delta = Columns.of(projected, self.d_inner, self.conv1d.in_channels)
         convolve = partial(
             causal_conv1d, mixed, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset,
-            initial_states=conv_before, reverse=reverse, activation=self._activation(),
+            initial_states=conv_before, reverse=reverse, activation=convolution_activation(self.activation),
         )  # fmt: skip
         mixed, conv = convolve(return_final_states=True) if return_state else (convolve(), None)
         u, B, C = Selected.of(mixed, self.d_inner, self.nheads, self.ngroups)
@@ -274,9 +280,6 @@ class Mamba2(CausalMixer):
             return self._gated(recur().flatten(1), z), None
         y, ssm = recur(return_final_states=True)
         return self._gated(y.flatten(1), z), MambaState(conv, ssm)
-
-    def _activation(self) -> Literal["silu"] | None:
-        return "silu" if self.activation == "silu" else None
 
     def _gated(self, y: Tensor, z: Tensor) -> Tensor:
         gated: Tensor = y * functional.silu(z) if self.norm is None else self.norm(y, z)

@@ -8,7 +8,7 @@ from supa_mamba.modules.mamba2 import Mamba2
 
 OPTIONS: dict[type, tuple[str, ...]] = {
     CausalAttention: ("num_heads", "head_dim", "rotary_emb_dim"),
-    Mamba: ("d_state", "d_conv", "expand", "dt_rank", "ngroups"),
+    Mamba: ("d_state", "d_conv", "expand", "dt_rank", "ngroups", "activation"),
     Mamba2: ("d_state", "d_conv", "expand", "headdim", "ngroups", "activation", "dt_limit"),
 }
 """Options that are attributes of a mixer, by its class."""

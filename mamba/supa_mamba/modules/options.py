@@ -4,12 +4,14 @@ import functools
 import inspect
 import math
 from collections.abc import Callable
-from typing import Any, Literal, TypeVar, cast
+from typing import Any, Literal, TypeVar, cast, get_args
 
 from supa.checks import counted
 
 Init = TypeVar("Init", bound=Callable[..., None])
 BlockKind = Literal["pre-norm", "outlier-protected"]
+Activation = Literal["silu", "identity"]
+ConvertedMixer = Literal["mamba", "mamba2"]
 SPEED_ONLY = ("chunk_size", "use_mem_eff_path", "use_fast_path", "layer_idx", "process_group", "sequence_parallel")
 """Options of mamba_ssm's mixers that do not change their results."""
 
@@ -52,6 +54,23 @@ def check_options(name: str, constructor: Callable[..., Any], *args: Any, **opti
         idle = ", ".join(option for option in options if option in SPEED_ONLY)
         hint = f" Leave out {idle}, which cannot change the results." if idle else ""
         raise ValueError(f"{name}: {error}; besides d_model it accepts {known}.{hint}") from None
+
+
+def convolution_activation(activation: Activation) -> Literal["silu"] | None:
+    """Check the activation of a mixer, and return it as the convolution takes it.
+
+    Args:
+        activation: The activation.
+
+    Returns:
+        ``"silu"``, or None for no activation.
+
+    Raises:
+        ValueError: If the activation is unknown.
+    """
+    if activation not in get_args(Activation):
+        raise ValueError(f"activation: {activation!r} was given, but it must be 'silu' or 'identity'.")
+    return "silu" if activation == "silu" else None
 
 
 def check_at_least(least: int, **numbers: int) -> None:

@@ -9,6 +9,7 @@ from torch.nn import functional
 
 from supa_mamba.modules.initialisation import Device, init_dt_bias, rates, state_factory
 from supa_mamba.modules.norm import RMSNorm
+from supa_mamba.modules.options import Activation, convolution_activation
 from supa_mamba.modules.states import MambaState
 from supa_mamba.ops.causal_conv1d.function import causal_conv1d
 from supa_mamba.ops.causal_conv1d_update.function import causal_conv1d_update
@@ -64,6 +65,7 @@ class SsmBranch(NamedTuple):
         A_log: (E, N) logarithms of the negative decay rates.
         D: (E,) skip weights.
         norms: Norms of step sizes, B and C after ``x_proj``, or None.
+        activation: Function after the convolution.
     """
 
     conv1d: nn.Conv1d
@@ -72,6 +74,7 @@ class SsmBranch(NamedTuple):
     A_log: nn.Parameter
     D: nn.Parameter
     norms: tuple[RMSNorm, RMSNorm, RMSNorm] | None = None
+    activation: Activation = "silu"
 
     @classmethod
     def create(
@@ -141,7 +144,7 @@ class SsmBranch(NamedTuple):
         conv_before, ssm_before = (None, None) if state is None else state
         convolve = partial(
             causal_conv1d, u, self.conv1d.weight.squeeze(1), self.conv1d.bias, offset=offset,
-            initial_states=conv_before, reverse=reverse, activation="silu",
+            initial_states=conv_before, reverse=reverse, activation=convolution_activation(self.activation),
         )  # fmt: skip
         u, conv = convolve(return_final_states=True) if return_state else (convolve(), None)
         delta, B, C = self._selected(u)
@@ -168,8 +171,9 @@ class SsmBranch(NamedTuple):
             y (M, E).
         """
         u = causal_conv1d_update(
-            u, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, "silu", conv_state_indices=slots
-        )
+            u, state.conv, self.conv1d.weight.squeeze(1), self.conv1d.bias, convolution_activation(self.activation),
+            conv_state_indices=slots,
+        )  # fmt: skip
         steps, B, C = self.split(step_linear(self.x_proj, u))
         delta = row_linear(steps, self.dt_proj.weight)
         return selective_state_update(

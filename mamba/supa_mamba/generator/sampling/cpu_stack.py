@@ -232,7 +232,7 @@ def _mlp_step(mlp: GatedMLP, gain: Tensor | None) -> Step:
     return step
 
 
-def _convolution_step(layer: nn.Conv1d, state: Array, drafted: int, *, use_silu: bool = True) -> Step:
+def _convolution_step(layer: nn.Conv1d, state: Array, drafted: int, *, use_silu: bool) -> Step:
     weight, channels = float_array(layer.weight.squeeze(1).t()), layer.in_channels
     bias = np.zeros(channels, np.float32) if layer.bias is None else float_array(layer.bias)
     cache = _cache(state, drafted, channels)
@@ -336,7 +336,7 @@ def _state_norms(mixer: Mamba | Mamba2) -> list[Callable[[Array], Array]]:
 def _mamba_step(mixer: Mamba, state: MambaState, drafted: int, gain: Tensor | None) -> Step:
     enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj, gain=gain)
     select, spread = Linear(mixer.x_proj), Linear(mixer.dt_proj, bias=False)
-    convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), drafted)
+    convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), drafted, use_silu=mixer.activation == "silu")
     recur = _Recurrence(
         float_array(rates(mixer.A_log)), float_array(mixer.D), float_array(mixer.dt_proj.bias), state.ssm.numpy(),
         mixer.ngroups, drafted,

@@ -12,6 +12,7 @@ from supa_mamba.modules.hybrid import HybridStack
 from supa_mamba.modules.initialisation import rates
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
+from supa_mamba.modules.options import convolution_activation
 from supa_mamba.modules.rotary import rotary_rates
 from supa_mamba.modules.ssm_branch import normalised
 from supa_mamba.modules.stack import BlockStack
@@ -127,7 +128,7 @@ def _replay_mamba2(
     z, mixed, delta = Columns.of(projected, mixer.d_inner, mixer.conv1d.in_channels)
     mixed = causal_conv1d_replay(
         by_sequence(mixed), state.conv, rows, mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias,
-        "silu" if mixer.activation == "silu" else None, accepted=accepted,
+        convolution_activation(mixer.activation), accepted=accepted,
     )  # fmt: skip
     u, B, C = Selected.of(mixed.flatten(0, 1), mixer.d_inner, mixer.nheads, mixer.ngroups)
     if mixer.norms is not None:
@@ -148,8 +149,9 @@ def _replay_mamba(
 
     u, z = projected.chunk(2, dim=1)
     u = causal_conv1d_replay(
-        by_sequence(u), state.conv, rows, mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias, "silu", accepted=accepted
-    )
+        by_sequence(u), state.conv, rows, mixer.conv1d.weight.squeeze(1), mixer.conv1d.bias,
+        convolution_activation(mixer.activation), accepted=accepted,
+    )  # fmt: skip
     steps, B, C = mixer.branch.split(step_linear(mixer.x_proj, u.flatten(0, 1)))
     delta = row_linear(steps.contiguous(), mixer.dt_proj.weight)
     return selective_state_replay(
