@@ -1,8 +1,8 @@
 """Compare students of a Transformer generator: shares of attention, starts of the new layers, training from scratch.
 
-    python benchmarks/generator_distillation.py teacher.ckpt [--attention 1/2 1/3 0] [--epochs 1] [--on-policy]
-        [--starts fitted copied random scratch] [--batches-per-epoch 400] [--batch-size B] [--device cuda]
-        [--showers 10000] [--batch-sizes 1 100 4096] [--json results.json]
+    python benchmarks/generator_distillation.py teacher.ckpt [--attention 1/2 1/3 0] [--mixer mamba2] [--epochs 1]
+        [--on-policy] [--starts fitted copied random scratch] [--batches-per-epoch 400] [--batch-size B]
+        [--device cuda] [--showers 10000] [--batch-sizes 1 100 4096] [--json results.json]
 
 The teacher is a checkpoint of ``supa mamba train-generator --model transformer``. Each student is distilled on a stream
 of the teacher's config by the stages of ``supa mamba distil``. The starts of the layers without attention are:
@@ -21,7 +21,7 @@ import argparse
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, cast, get_args
 
 import torch
 from generator_budget import sampled
@@ -33,6 +33,8 @@ import supa
 from supa_learning import Processes, Trainer
 from supa_mamba import (
     GeneratorCheckpoint,
+    Mamba,
+    Mamba2,
     ShowerGenerator,
     convert_attention,
     stream_distillation_task,
@@ -42,6 +44,7 @@ from supa_mamba.generator.distillation import layers_without_attention
 from supa_mamba.generator.distillation_task import ON_POLICY, DistillationTask
 from supa_mamba.generator.task import GeneratorTask
 from supa_mamba.modules.conversion import mixers_of
+from supa_mamba.modules.options import ConvertedMixer
 
 STARTS = ("fitted", "copied", "random", "scratch")
 JUDGING_SEED = 22
@@ -54,6 +57,7 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("teacher", type=Path)
     parser.add_argument("--attention", nargs="+", type=Fraction, default=[Fraction(1, 2), Fraction(1, 3), Fraction(0)])
+    parser.add_argument("--mixer", choices=get_args(ConvertedMixer), default="mamba2")
     parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS)
     parser.add_argument("--epochs", type=int, default=1, help="of each stage")
     parser.add_argument("--on-policy", action="store_true")
@@ -67,7 +71,7 @@ def main() -> None:
     given = parser.parse_args()
     checkpoint = GeneratorCheckpoint.load(given.teacher)
     results = gpu_facts() if given.device == "cuda" else torch_facts()
-    settings = ("epochs", "on_policy", "batches_per_epoch", "batch_size", "showers")
+    settings = ("mixer", "epochs", "on_policy", "batches_per_epoch", "batch_size", "showers")
     results |= {name: getattr(given, name) for name in settings}
     results["teacher"] = judged(checkpoint.model().to(given.device), checkpoint.shower_configs[0], given)
     note(f"teacher: {results['teacher']}")
@@ -87,7 +91,7 @@ class Students:
         self.showers = checkpoint.shower_configs[0]
         sizes = checkpoint.config.generator
         layers = layers_without_attention(sizes.n_layer, share)
-        config = checkpoint.config.replace(generator=sizes.replace(mamba_layers=layers))
+        config = checkpoint.config.replace(generator=sizes.replace(mamba_layers=layers, mamba_mixer=given.mixer))
         self.config = config.replace(batch_size=given.batch_size) if given.batch_size else config
         self._seconds: float | None = None
         """Seconds of the training of the fitted student."""
@@ -137,12 +141,19 @@ def restart(task: DistillationTask, *, random: bool) -> None:
     """Begin with the copied projections alone, or with fitted random ones."""
     student, teacher = task.trained, task.teacher
     assert isinstance(student, ShowerGenerator)
-    student.stack.load_state_dict(convert_attention(teacher.stack, task.layers).state_dict())
+    converted = convert_attention(teacher.stack, task.layers, student.config.mamba_mixer)
+    student.stack.load_state_dict(converted.state_dict())
     task.model.load_state_dict(student.state_dict())
     if random:
         width = student.config.d_model
         for mixer in mixers_of(student.stack, task.layers):
-            nn.init.normal_(cast("Any", mixer).in_proj.weight[width : 4 * width], std=width**-0.5)
+            if isinstance(mixer, Mamba2):
+                projections = [mixer.in_proj.weight[width : 4 * width]]
+            else:
+                assert isinstance(mixer, Mamba)
+                projections = [mixer.in_proj.weight[:width], mixer.x_proj.weight[mixer.dt_rank :]]
+            for weight in projections:
+                nn.init.normal_(weight, std=width**-0.5)
         task.fit()
 
 
