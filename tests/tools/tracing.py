@@ -14,6 +14,8 @@ _UNTRACED = {
     "sklearn.ensemble": ["HistGradientBoostingClassifier.decision_function", "HistGradientBoostingClassifier.fit"],
     "threadpoolctl": ["ThreadpoolController.__init__"],
     "torch": ["load", "save"],
+    "torch.export": ["load", "save"],
+    "torch.fx.experimental.proxy_tensor": ["ProxyTorchDispatchMode.__torch_dispatch__"],
     "torch.nn": ["Module._apply", "Module.load_state_dict", "Module.state_dict", "Module.train"],
     "torch.optim": ["Adam.step", "AdamW.step", "SGD.step"],
     "torch_geometric.nn.conv.message_passing": ["MessagePassing.__init__"],
