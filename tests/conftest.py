@@ -1,13 +1,15 @@
 """Environment and fixtures of all tests."""
 
+import functools
 import gc
+import importlib.metadata
 import os
 import tempfile
 from pathlib import Path
 
 import public_grids
 import pytest
-from tracing import without_trace
+from tracing import leave_other_packages_out, without_trace
 
 # Each state of the source has a folder of its own below it.
 os.environ.setdefault("NUMBA_CACHE_DIR", str(Path(tempfile.gettempdir()) / f"supa-tests-{os.getuid()}"))
@@ -42,6 +44,19 @@ def pytest_xdist_make_scheduler(config, log):
 
     by_file = config.option.dist == "load" and config.option.markexpr != "slow"
     return LoadFileScheduling(config, log) if by_file else None
+
+
+def pytest_runtest_setup():
+    """Save much of the time that coverage takes. Tests import some packages, so this is repeated."""
+    leave_other_packages_out()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _versions_are_read_once():
+    """Read the descriptions of installed packages once, not for each file or result that names their versions."""
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(importlib.metadata, "version", functools.cache(without_trace(importlib.metadata.version)))
+        yield
 
 
 @pytest.fixture(scope="session", autouse=True)

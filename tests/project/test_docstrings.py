@@ -34,6 +34,7 @@ LONG = {
     "supa_datasets.merge_shards",
     "supa_datasets.score_file",
     "supa_datasets.score_showers",
+    "supa_mamba.export_generator",
 }
 EXAMPLES = [
     pytest.param(*pair, id=name, marks=[pytest.mark.slow] * (name in LONG))

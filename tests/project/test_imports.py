@@ -129,8 +129,8 @@ def _source(module: str, name: str) -> str:
     """Return the module that defines the name in ``from module import name``."""
     if f"{module}.{name}" in FILES:
         return f"{module}.{name}"
-    for node in ast.walk(TREES[module]):
-        if module in PACKAGES and isinstance(node, ast.ImportFrom) and node.module in FILES:
+    for node in ast.walk(TREES[module]) if module in PACKAGES else ():
+        if isinstance(node, ast.ImportFrom) and node.module in FILES:
             for alias in node.names:
                 if name == (alias.asname or alias.name):
                     return _source(node.module, alias.name)

@@ -41,7 +41,13 @@ def digest(preset: str, num_showers: int, **options: object) -> str:
     return total.hexdigest()
 
 
-@pytest.mark.parametrize("preset", DIGESTS)
+# These take most of the time. Every run of the tests checks 5,000 showers of them, in the digests of trees.
+MANY_HITS = ["dense", "no-pass"]
+
+
+@pytest.mark.parametrize(
+    "preset", [pytest.param(name, marks=[pytest.mark.slow] * (name in MANY_HITS)) for name in DIGESTS]
+)
 def test_hits_have_the_bits_of_all_earlier_versions(preset):
     assert digest(preset, 100_000) == DIGESTS[preset][0]
 
