@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from supa_mamba.generator.finetuning import finetuning_task as finetuning_task
     from supa_mamba.generator.finetuning_config import FinetuningConfig as FinetuningConfig
     from supa_mamba.generator.hits import HitBatch as HitBatch
+    from supa_mamba.generator.int8 import int8_generator as int8_generator
     from supa_mamba.generator.model import ShowerGenerator as ShowerGenerator
     from supa_mamba.generator.sampling.sampler import sample_showers as sample_showers
     from supa_mamba.generator.sampling.sampler import sample_stream as sample_stream

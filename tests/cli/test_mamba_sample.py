@@ -79,6 +79,17 @@ def test_a_sample_with_a_draft_is_continued(run, checkpoints, monkeypatch, draft
     assert "it belongs to another run" in str(run("g.ckpt", "s.h5", "-n", 50, "--resume").exception)
 
 
+def test_a_sample_with_integers_of_8_bits_is_named_and_continued(run):
+    options = ("--int8", "weights-and-activations", "--quiet")
+    run("g.ckpt", "whole.h5", "-n", 40, *options)
+    run("g.ckpt", "s.h5", "-n", 10, *options)
+    assert run("g.ckpt", "s.h5", "-n", 40, "--resume", *options).exit_code == 0
+    assert digest("s.h5") == digest("whole.h5")
+    found = supa_datasets.load("s.h5")
+    assert found.run.model.endswith(" int8 weights-and-activations")
+    assert "it belongs to another run" in str(run("g.ckpt", "s.h5", "-n", 50, "--resume").exception)
+
+
 def test_the_config_of_the_training_is_chosen_by_its_preset(run):
     assert run("m.ckpt", "s.h5", "-n", 3, "--preset", "symmetric").exit_code == 0
     assert supa.preset_name(supa_datasets.load("s.h5").config) == "symmetric"

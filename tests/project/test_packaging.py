@@ -45,10 +45,11 @@ PUBLIC = {
         "ShowerGenerator", "SparseAttention", "TrainingConfig", "activation_statistics", "add_rms_norm",
         "buffered_state_update", "causal_conv1d", "causal_conv1d_replay", "causal_conv1d_update", "convert_attention",
         "distillation_task", "evaluate", "export_generator", "finetuning_task", "fit_converted", "from_mamba_ssm",
-        "gated_rms_norm", "generator_task", "hash_buckets", "nats_without_layers", "optimizer_groups", "parallel_pairs",
-        "sample_showers", "sample_stream", "selective_scan", "selective_state_replay", "selective_state_update",
-        "sparse_attention", "ssd", "stack_activations", "stream_distillation_task", "stream_generator_task",
-        "stream_training_task", "tensor_parallel", "train", "train_generator", "training_task",
+        "gated_rms_norm", "generator_task", "hash_buckets", "int8_generator", "nats_without_layers", "optimizer_groups",
+        "parallel_pairs", "sample_showers", "sample_stream", "selective_scan", "selective_state_replay",
+        "selective_state_update", "sparse_attention", "ssd", "stack_activations", "stream_distillation_task",
+        "stream_generator_task", "stream_training_task", "tensor_parallel", "train", "train_generator",
+        "training_task",
     ],
 }  # fmt: skip
 

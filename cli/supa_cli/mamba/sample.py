@@ -23,6 +23,7 @@ if TYPE_CHECKING:
     from supa import ShowerConfig, Showers
     from supa_cli.summary import ChunkSums
     from supa_mamba import GeneratorCheckpoint, ShowerGenerator
+    from supa_mamba.modules.int8 import Int8
 
 
 @click.command(name="sample")
@@ -75,6 +76,12 @@ if TYPE_CHECKING:
     help="Number of hits that the draft proposes at once, or auto to measure which is fastest. On a CPU it does not "
     "change the showers; on a GPU it can change their last bits.  [default: auto]",
 )
+@click.option(
+    "--int8",
+    type=click.Choice(["weights", "weights-and-activations"]),
+    help="Round the projections and MLPs of the layers to integers of 8 bits. With activations, too, integers are "
+    "multiplied. This changes the showers a little; OUT names it.  [default: float32]",
+)
 @DEVICE
 @threads_option
 @compression_option
@@ -92,6 +99,7 @@ def command(
     batch_size: int | None,
     draft: str | None,
     draft_length: str | None,
+    int8: "Int8 | None",
     device: str,
     threads: int | None,
     compression: Any,
@@ -116,13 +124,15 @@ def command(
 
     from supa.simulation_plan import available_processors
     from supa_cli.summary import chunk_sums
-    from supa_mamba import GeneratorCheckpoint, sample_showers, sample_stream
+    from supa_mamba import GeneratorCheckpoint, int8_generator, sample_showers, sample_stream
     from supa_mamba.generator.sampling.sampler import BATCH_SIZES
 
     torch.set_num_threads(threads or available_processors())
     started = time.perf_counter()
     stored = GeneratorCheckpoint.load(Path(checkpoint))
     model = stored.model().to(device_of(device))
+    if int8 is not None:
+        model = int8_generator(model, int8)
     config = changed_config(_config(stored, preset, config_file, energy), changes, energy)
     options: dict[str, Any] = {"seed": seed, "batch_size": batch_size}
     length = _draft_length(draft, draft_length)

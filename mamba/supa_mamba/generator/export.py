@@ -126,7 +126,7 @@ def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> Non
     Raises:
         FileExistsError: If the folder exists.
         FileNotFoundError: If its parent folder does not exist.
-        ValueError: If the model is not on the CPU.
+        ValueError: If the model is not on the CPU, or is one of `int8_generator`.
 
     Example:
         >>> import supa, torch
@@ -150,6 +150,7 @@ def export_generator(model: ShowerGenerator, folder: str | PathLike[str]) -> Non
         raise FileNotFoundError(f"{target.parent}: there is no such folder.")
     if check_model(model) != "cpu":
         raise ValueError("model: it is on a GPU, but it is exported from the CPU; pass model.cpu().")
+    model.check_float("be exported")
     model = copy.deepcopy(model).float().eval()
     states = [cast(Tensor, tensor) for layer in initial_state(model, 2) for tensor in layer]
     many = torch.export.Dim("showers", min=1, max=1 << 20)

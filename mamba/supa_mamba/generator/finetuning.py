@@ -104,7 +104,8 @@ def finetuning_task(
 
 
 def _check(generator: ShowerGenerator, parts: Sequence[Showers]) -> None:
-    """Check that showers are true ones which a generator knows."""
+    """Check that a generator can be trained, and that showers are true ones which it knows."""
+    generator.check_float("be trained")
     for part in parts:
         if part.run.model is not None:
             raise ValueError(f"showers: they are a sample of the model {part.run.model}; use simulated showers.")

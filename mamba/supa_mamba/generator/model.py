@@ -15,6 +15,7 @@ from supa_mamba.generator.mixtures import NormalMixture, PlaneMixture
 from supa_mamba.generator.profile import ProfileNetwork, ProfileRows, profile_features
 from supa_mamba.generator.trunk import new_stack
 from supa_mamba.modules.hybrid import HybridStack
+from supa_mamba.modules.int8 import Int8
 from supa_mamba.modules.parallel import parallel_pairs
 from supa_mamba.modules.stack import BlockStack
 
@@ -113,6 +114,8 @@ class ShowerGenerator(nn.Module):
 
     stack: BlockStack
     slices_of_configs: Tensor
+    int8: Int8 | None = None
+    """What is rounded to integers of 8 bits; see `int8_generator`."""
 
     def __init__(self, config: GeneratorConfig, coding: HitCoding, *, device: Any = None) -> None:
         super().__init__()
@@ -186,14 +189,28 @@ class ShowerGenerator(nn.Module):
             The generator, which shares no parameters with this one.
 
         Raises:
-            ValueError: If a layer does not exist or is in a pair already, or two layers differ in kind.
+            ValueError: If a layer does not exist or is in a pair already, two layers differ in kind, or the generator
+                is one of `int8_generator`.
         """
+        self.check_float("be evaluated in pairs of layers")
         before = self.config.paired_layers
         config = self.config.replace(paired_layers=(*before, *range(first, last - 1, 2)))
         merged = sum(number < first for number in before)
         paired = copy.deepcopy(self)
         paired.config, paired.stack = config, parallel_pairs(self.stack, first - merged, last - merged)
         return paired
+
+    def check_float(self, doing: str) -> None:
+        """Check that the generator has no integers of 8 bits.
+
+        Args:
+            doing: What such a generator cannot do.
+
+        Raises:
+            ValueError: If it has.
+        """
+        if self.int8 is not None:
+            raise ValueError(f"model: a generator with int8 {self.int8} cannot {doing}; pass the one in float32.")
 
     def embed(self, previous: Previous) -> Tensor:
         """Return the inputs of the stack.

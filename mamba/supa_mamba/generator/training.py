@@ -115,6 +115,7 @@ def coding_of(initial: ShowerGenerator, config: GeneratorTrainingConfig) -> HitC
     Raises:
         ValueError: If the generator has other sizes or conditions than the config.
     """
+    initial.check_float("be trained")
     sizes, fields = initial.config, tuple(initial.coding.conditions.fields)
     if sizes != config.generator:
         raise ValueError(f"initial: its sizes are {sizes}, but the config has {config.generator}; use the same.")

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from supa_learning import Processes
 from supa_mamba.modules.attention import CausalAttention
+from supa_mamba.modules.int8 import Int8Linear
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.mixer_sizes import OPTIONS, WIDTHS, has_inner_norms, input_sizes, mixer_options
@@ -66,7 +67,7 @@ def tensor_parallel(stack: S, processes: Processes) -> S:
         A stack for `step` and for passes without gradients, also inside a CUDA graph.
 
     Raises:
-        ValueError: If a layer cannot be divided by the number of processes.
+        ValueError: If a layer cannot be divided by the number of processes, or has integers of 8 bits.
 
     Example:
         >>> import torch
@@ -81,6 +82,8 @@ def tensor_parallel(stack: S, processes: Processes) -> S:
         Megatron-LM (arXiv 1909.08053), section 3. Pairs of layers: Leveraging the true depth of LLMs (arXiv
         2502.02790), section 4.
     """
+    if any(isinstance(module, Int8Linear) for module in stack.modules()):
+        raise ValueError("stack: it has integers of 8 bits, which cannot be divided; use the stack in float32.")
     if processes.count == 1:
         return copy.deepcopy(stack).requires_grad_(False)
     divided = copy.deepcopy(stack)

@@ -17,6 +17,7 @@ from supa.compiler import fast_kernel
 from supa_mamba.modules.attention import CausalAttention
 from supa_mamba.modules.block import MambaBlock, scaled
 from supa_mamba.modules.initialisation import rates
+from supa_mamba.modules.int8 import Int8Linear
 from supa_mamba.modules.mamba import Mamba
 from supa_mamba.modules.mamba2 import Mamba2
 from supa_mamba.modules.mlp import GatedMLP
@@ -80,6 +81,16 @@ class Linear:
         arguments: list[Any] = [x, self.weight, self.bias, use_silu, 0, len(x), y]
         linear.multiply_rows(*arguments)
         return y
+
+
+def _projection(layer: nn.Linear, gain: Tensor | None = None) -> Callable[[Array], Array]:
+    """Return a layer that can have integers of 8 bits, times a factor."""
+    if not isinstance(layer, Int8Linear):
+        return Linear(layer, gain=gain)
+    if gain is None:
+        return layer.multiply_rows
+    factor: Any = np.float32(gain.item())
+    return lambda x: layer.multiply_rows(x) * factor
 
 
 class Perceptron:
@@ -220,7 +231,7 @@ def _mixer_step(block: MambaBlock, state: Any, drafted: int) -> Step:
 
 
 def _mlp_step(mlp: GatedMLP, gain: Tensor | None) -> Step:
-    fc1, fc2 = Linear(mlp.fc1), Linear(mlp.fc2, gain=gain)
+    fc1, fc2 = _projection(mlp.fc1), _projection(mlp.fc2, gain)
 
     def step(x: Array, _slots: IntArray, _accepted: IntArray) -> Array:
         hidden = fc1(x)
@@ -300,7 +311,7 @@ def _cache(state: Array, drafted: int, *features: int) -> Array:
 
 
 def _mamba2_step(mixer: Mamba2, state: MambaState, drafted: int, gain: Tensor | None) -> Step:
-    enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj, gain=gain)
+    enter, leave = _projection(mixer.in_proj), _projection(mixer.out_proj, gain)
     convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), drafted, use_silu=mixer.activation == "silu")
     recur = _Recurrence(
         float_array(rates(mixer.A_log))[:, None], float_array(mixer.D), float_array(mixer.dt_bias),
@@ -334,8 +345,8 @@ def _state_norms(mixer: Mamba | Mamba2) -> list[Callable[[Array], Array]]:
 
 
 def _mamba_step(mixer: Mamba, state: MambaState, drafted: int, gain: Tensor | None) -> Step:
-    enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj, gain=gain)
-    select, spread = Linear(mixer.x_proj), Linear(mixer.dt_proj, bias=False)
+    enter, leave = _projection(mixer.in_proj), _projection(mixer.out_proj, gain)
+    select, spread = _projection(mixer.x_proj), Linear(mixer.dt_proj, bias=False)
     convolve = _convolution_step(mixer.conv1d, state.conv.numpy(), drafted, use_silu=mixer.activation == "silu")
     recur = _Recurrence(
         float_array(rates(mixer.A_log)), float_array(mixer.D), float_array(mixer.dt_proj.bias), state.ssm.numpy(),
@@ -356,7 +367,7 @@ def _mamba_step(mixer: Mamba, state: MambaState, drafted: int, gain: Tensor | No
 
 
 def _attention_step(mixer: CausalAttention, state: AttentionState, drafted: int, gain: Tensor | None) -> Step:
-    enter, leave = Linear(mixer.in_proj), Linear(mixer.out_proj, gain=gain)
+    enter, leave = _projection(mixer.in_proj), _projection(mixer.out_proj, gain)
     keys, values, lengths = (tensor.numpy() for tensor in state)
     angles, heads, width = rotary_rates(mixer.rotary_emb_dim).numpy(), mixer.num_heads, mixer.head_dim
     norms = [None if norm is None else _Norm(norm) for norm in (mixer.q_norm, mixer.k_norm)]

@@ -240,10 +240,12 @@ def model_name(model: ShowerGenerator) -> str:
         model: The generator.
 
     Returns:
-        Kind and sizes of the model, and a checksum of its coding and its weights in float32.
+        Kind and sizes of the model, a checksum of its coding and its weights in float32, and what is rounded to
+        integers of 8 bits.
     """
     config, checksum = model.config, _checksum(model.coding.to_json(), model.state_dict())
-    return f"ShowerGenerator {config.model} {config.n_layer}x{config.d_model} sha256:{checksum}"
+    rounded = "" if model.int8 is None else f" int8 {model.int8}"
+    return f"ShowerGenerator {config.model} {config.n_layer}x{config.d_model} sha256:{checksum}{rounded}"
 
 
 def draft_name(draft: Draft) -> str:
