@@ -16,7 +16,7 @@ from supa_cli.file_run import (
     first_option,
     threads_option,
 )
-from supa_cli.options import Count, InputFile, OutputFile, PresetName, changed_config, chosen_config
+from supa_cli.options import Choice, Count, InputFile, OutputFile, PresetName, changed_config, chosen_config
 from supa_cli.training.options import DEVICE, device_of, require_packages
 
 if TYPE_CHECKING:
@@ -78,7 +78,7 @@ if TYPE_CHECKING:
 )
 @click.option(
     "--int8",
-    type=click.Choice(["weights", "weights-and-activations"]),
+    type=Choice(["weights", "weights-and-activations"]),
     help="Round the projections and MLPs of the layers to integers of 8 bits. With activations, too, integers are "
     "multiplied. This changes the showers a little; OUT names it.  [default: float32]",
 )
