@@ -183,11 +183,12 @@ class _Generation:
 
     def _end(self, number: int, future: Any) -> None:
         try:
-            result = future.result(timeout=_POLL) if future.status == "finished" else None
+            # A result that was lost with its worker is made again.
+            result = future.result(timeout=_POLL) if future.status in ("finished", "lost") else None
         except TimeoutError:
             result = None
-        if result is None and future.status in ("finished", "pending"):
-            self._watch(number, future)  # the result was lost with a worker, so the task runs again
+        if result is None and future.status in ("finished", "lost", "pending"):
+            self._watch(number, future)
             return
         del self._pending[number]
         if result is not None:

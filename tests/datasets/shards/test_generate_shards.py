@@ -5,6 +5,7 @@ import json
 import os
 import shutil
 import signal
+import time
 
 import pytest
 from shard_folders import columns, flip_a_byte, planned, write_shard, write_single
@@ -133,12 +134,17 @@ def test_a_killed_worker_does_not_change_the_result(tmp_path, client):
 
     def kill(state):
         states.append(state)
-        busy = [address for address, keys in client.processing().items() if keys]
-        if state.done >= 2 and busy and not killed:
-            address = busy[0]
-            [pid] = client.run(os.getpid, workers=[address]).values()
-            os.kill(pid, signal.SIGKILL)
-            killed.append(pid)
+        if killed:
+            return
+        # The first call waits here, because the workers may have made all shards before this process counts two.
+        end = time.monotonic() + 60
+        while len(list(folder.glob("shard-*.h5"))) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        address = next(address for address, keys in client.processing().items() if keys)
+        [pid] = client.run(os.getpid, workers=[address]).values()
+        os.kill(pid, signal.SIGKILL)
+        killed.append(pid)
 
     report = _generate(folder, client, 12_000, progress=kill)
     assert (len(killed), report.lost, report.failures) == (1, 1, ())
@@ -154,12 +160,12 @@ def test_a_killed_worker_does_not_change_the_result(tmp_path, client):
 
 
 class _LostResult:
-    """A finished task whose worker is killed before it can send its result, so the task runs again."""
+    """A task whose worker is killed before it can send its result, so the task runs again."""
 
-    def __init__(self, function, arguments):
+    def __init__(self, function, arguments, statuses):
         self._run = lambda: function(*arguments)
         self._run()
-        self._statuses = ["finished", "pending", "finished"]
+        self._statuses = list(statuses)
 
     @property
     def status(self):
@@ -172,7 +178,7 @@ class _LostResult:
 
     def result(self, timeout):
         assert timeout < 1
-        if len(self._statuses) == 3:
+        if len(self._statuses) > 1:
             self._statuses.pop(0)
             raise TimeoutError
         return self._run()
@@ -181,16 +187,20 @@ class _LostResult:
 class _Client:
     """A scheduler that loses every first result."""
 
+    def __init__(self, statuses):
+        self._statuses = statuses
+
     def submit(self, function, *arguments, pure):
         assert not pure
-        return _LostResult(function, arguments)
+        return _LostResult(function, arguments, self._statuses)
 
     def nthreads(self):
         return {"tcp://a:1": 1}
 
 
-def test_a_result_that_is_lost_with_its_worker_is_awaited_again(tmp_path, monkeypatch):
-    monkeypatch.setattr(generate, "connected", lambda *_: contextlib.nullcontext(_Client()))
+@pytest.mark.parametrize("statuses", [("finished", "pending", "finished"), ("lost", "lost", "finished")])
+def test_a_result_that_is_lost_with_its_worker_is_awaited_again(tmp_path, monkeypatch, statuses):
+    monkeypatch.setattr(generate, "connected", lambda *_: contextlib.nullcontext(_Client(statuses)))
     report = generate_shards(tmp_path / "dataset", 60, "two-primaries", shards=4)
     assert report.simulated == tuple(f"shard-0000{k}.h5" for k in range(4))
     assert len(ShowerFile(tmp_path / "dataset")) == 60
