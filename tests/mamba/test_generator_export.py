@@ -6,28 +6,22 @@ import sys
 import numpy as np
 import pytest
 import torch
+from untrained import LEAKY, sizes_of
 
 import supa
 from supa.primaries import draw_primaries
-from supa_mamba import GeneratorConfig, HitCoding, ShowerGenerator, export_generator, sample_showers
+from supa_mamba import HitCoding, ShowerGenerator, export_generator, sample_showers
 from supa_mamba.generator.plain_step import plain_step
 from supa_mamba.generator.sampling.cpu import initial_state
 from supa_mamba.generator.sampling.uniforms import hit_uniforms, leak_uniforms, slice_uniforms
 
 KINDS = ["mamba", "mamba2", "hybrid", "transformer", "student", "mamba student", "paired"]
-LEAKY = supa.ShowerConfig(num_slices=9, readout_layers=((6, 8),), incident_energy="log:1:100")
 
 
 def model_of(kind, layers=4):
     torch.manual_seed(0)
     coding = HitCoding.fit(supa.simulate(60, LEAKY, seed=1))
-    kinds = {
-        "student": {"model": "transformer", "mamba_layers": tuple(range(layers - 1))},
-        "mamba student": {"model": "transformer", "mamba_layers": (0,), "mamba_mixer": "mamba"},
-        "paired": {"model": "mamba", "paired_layers": (1,)},
-    }
-    sizes = GeneratorConfig(**kinds.get(kind, {"model": kind}), d_model=32, n_layer=layers, d_state=4)
-    model = ShowerGenerator(sizes, coding).eval()
+    model = ShowerGenerator(sizes_of(kind, layers), coding).eval()
     with torch.no_grad():
         model.profile.number_head.bias[5:] -= 3.0
     return model

@@ -159,11 +159,9 @@ def stacks_to_divide():
     for stack in (transformer, mamba, mamba2):
         for parameter in stack.parameters():
             parameter.data.add_(0.1 * torch.randn_like(parameter))
-    stacks |= {
-        f"{type(s[0].mixer).__name__}, paired": parallel_pairs(stack, 0, 2)
-        for stack in (transformer, mamba, mamba2)
-        for s in [stack.layers]
-    }
+    for stack in (transformer, mamba, mamba2):
+        paired = parallel_pairs(stack, 0, 2)
+        stacks[f"{type(paired.layers[0].mixer).__name__}, paired"] = paired
     return {name: stack.double() for name, stack in stacks.items()}
 
 

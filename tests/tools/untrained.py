@@ -11,16 +11,21 @@ LEAKY = supa.ShowerConfig(num_slices=9, readout_layers=((6, 8),), incident_energ
 COLUMNS = ("offset", "x", "y", "energy", "slice", "layer", "incident_energy", "leaked_energy", "index")
 
 
-def model_of(config, kind="mamba2", *, hits=3.0, ends=-3.0, layers=4, scale=0.1):
-    """Return an untrained model whose heads have an effect, with about as many hits in a slice as given."""
-    showers = supa.simulate(60, config, seed=1)
-    torch.manual_seed(0)
+def sizes_of(kind, layers):
+    """Return the config of a small model: a kind of model, a student of a distillation, or a model with pairs."""
     kinds = {
         "student": {"model": "transformer", "mamba_layers": tuple(range(layers - 1))},
         "mamba student": {"model": "transformer", "mamba_layers": (0,), "mamba_mixer": "mamba"},
         "paired": {"model": "mamba", "paired_layers": (1,)},
     }
-    sizes = GeneratorConfig(**kinds.get(kind, {"model": kind}), d_model=32, n_layer=layers, d_state=4)
+    return GeneratorConfig(**kinds.get(kind, {"model": kind}), d_model=32, n_layer=layers, d_state=4)
+
+
+def model_of(config, kind="mamba2", *, hits=3.0, ends=-3.0, layers=4, scale=0.1):
+    """Return an untrained model whose heads have an effect, with about as many hits in a slice as given."""
+    showers = supa.simulate(60, config, seed=1)
+    torch.manual_seed(0)
+    sizes = sizes_of(kind, layers)
     model = ShowerGenerator(sizes, HitCoding.fit(showers)).eval()
     with torch.no_grad():
         for parameter in model.parameters():

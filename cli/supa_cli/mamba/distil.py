@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 _ADVICE = "To save time, use fewer --epochs, or GPUs (--device cuda, torchrun)."
 _DEFAULTS = dict.fromkeys(("epochs", "batch_size", "learning_rate", "weight_decay", "patience"), "that of the teacher")
 _SHARE = "1/4"
-_MIXERS = {"mamba": "Mamba", "mamba2": "Mamba-2"}
-"""Names of the mixers in messages."""
+_MIXERS = {"mamba2": "Mamba-2", "mamba": "Mamba"}
+"""Mixers that replace attention, with their names in messages."""
 
 
 @click.command(name="distil")
@@ -51,7 +51,7 @@ _MIXERS = {"mamba": "Mamba", "mamba2": "Mamba-2"}
 )
 @click.option(
     "--mixer",
-    type=Choice(["mamba2", "mamba"]),
+    type=Choice(list(_MIXERS)),
     help="What replaces attention: Mamba-2 or Mamba.  [default: mamba2, or that of the teacher]",
 )
 @click.option(

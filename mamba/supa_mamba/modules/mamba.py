@@ -10,9 +10,9 @@ from supa_mamba.modules.initialisation import Device, mark_no_weight_decay
 from supa_mamba.modules.norm import RMSNorm
 from supa_mamba.modules.options import (
     Activation,
+    check_activation,
     check_at_least,
     check_states,
-    convolution_activation,
     named_options,
     resolve_d_inner,
     resolve_dt_rank,
@@ -91,7 +91,7 @@ class Mamba(CausalMixer):
         super().__init__()
         check_states(d_state)
         check_at_least(1, d_conv=d_conv, ngroups=ngroups)
-        convolution_activation(activation)
+        check_activation(activation)
         rank = resolve_dt_rank(d_model, dt_rank)
         self.d_model, self.d_state, self.d_conv, self.expand, self.dt_rank = d_model, d_state, d_conv, expand, rank
         self.d_inner, self.ngroups, self.activation = resolve_d_inner(d_model, expand), ngroups, activation

@@ -14,6 +14,7 @@ from supa_mamba.modules.initialisation import Device, init_dt_bias, mark_no_weig
 from supa_mamba.modules.norm import GatedRMSNorm, RMSNorm
 from supa_mamba.modules.options import (
     Activation,
+    check_activation,
     check_at_least,
     check_states,
     convolution_activation,
@@ -123,7 +124,7 @@ class Mamba2(CausalMixer):
             raise ValueError(f"ngroups: {ngroups} was given, but it must divide the number of heads, {self.nheads}.")
         if not 0 < A_init_range[0] <= A_init_range[1]:
             raise ValueError(f"A_init_range: {A_init_range} was given, but it must be positive and ascending.")
-        convolution_activation(activation)
+        check_activation(activation)
         self.activation, self.dt_limit = activation, check_limits(dt_limit)
         factory: dict[str, Any] = {"device": device, "dtype": dtype}
         of_states = state_factory(device, dtype)

@@ -16,16 +16,15 @@ WIDTHS = ("num_heads", "expand", "dt_rank", "ngroups")
 """Options that are proportional to the number of heads or channels."""
 
 
-def mixer_options(block: Any) -> dict[str, Any]:
-    """Return the options of the mixer of a block.
+def mixer_options(mixer: Any) -> dict[str, Any]:
+    """Return the options of a mixer.
 
     Args:
-        block: The block, with a mixer of a class of ``OPTIONS``.
+        mixer: The mixer, of a class of ``OPTIONS``.
 
     Returns:
         Options by name, without device and dtype.
     """
-    mixer = block.mixer
     found = {name: getattr(mixer, name) for name in OPTIONS[type(mixer)]}
     found["bias"] = mixer.in_proj.bias is not None
     if not isinstance(mixer, CausalAttention):

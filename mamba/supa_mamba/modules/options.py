@@ -56,20 +56,28 @@ def check_options(name: str, constructor: Callable[..., Any], *args: Any, **opti
         raise ValueError(f"{name}: {error}; besides d_model it accepts {known}.{hint}") from None
 
 
-def convolution_activation(activation: Activation) -> Literal["silu"] | None:
-    """Check the activation of a mixer, and return it as the convolution takes it.
+def check_activation(activation: Activation) -> None:
+    """Check the activation of a mixer.
 
     Args:
         activation: The activation.
-
-    Returns:
-        ``"silu"``, or None for no activation.
 
     Raises:
         ValueError: If the activation is unknown.
     """
     if activation not in get_args(Activation):
         raise ValueError(f"activation: {activation!r} was given, but it must be 'silu' or 'identity'.")
+
+
+def convolution_activation(activation: Activation) -> Literal["silu"] | None:
+    """Return the activation of a mixer as the convolution takes it.
+
+    Args:
+        activation: The activation.
+
+    Returns:
+        ``"silu"``, or None for no activation.
+    """
     return "silu" if activation == "silu" else None
 
 

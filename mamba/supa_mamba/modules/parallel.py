@@ -138,7 +138,7 @@ def _options(number: int, one: Any, other: Any) -> dict[str, Any]:
 
 def _description(block: Any) -> dict[str, Any]:
     further = {"norm_epsilon": block.norm.eps, "d_intermediate": 0 if block.mlp is None else block.mlp.fc2.in_features}
-    return mixer_options(block) | further
+    return mixer_options(block.mixer) | further
 
 
 def _after_norm(norm: RMSNorm, projection: nn.Linear) -> Tensor:

@@ -90,7 +90,7 @@ def tensor_parallel(stack: S, processes: Processes) -> S:
     for number, block in enumerate(divided.blocks()):
         mixer: Any = block.mixer
         _check(number, block, processes.count)
-        share = _share(block, processes)
+        share = _share(mixer, processes)
         share.out_proj = SummedLinear(share.out_proj, mixer.out_proj.bias, processes)
         block.mixer = share
         if block.mlp is not None:
@@ -122,10 +122,10 @@ def _check(number: int, block: Any, count: int) -> None:
             )
 
 
-def _share(block: Any, processes: Processes) -> Any:
+def _share(mixer: Any, processes: Processes) -> Any:
     """Return the share of a mixer, without the bias of the output projection."""
-    mixer, rank, count = block.mixer, processes.rank, processes.count
-    options = mixer_options(block)
+    rank, count = processes.rank, processes.count
+    options = mixer_options(mixer)
     options |= {name: options[name] // count for name in WIDTHS if name in options and name != "expand"}
     if "expand" in options:
         options["expand"] /= count
@@ -161,10 +161,10 @@ def _divide(weights: dict[str, Tensor], name: str, sizes: list[int] | None, proc
 
 def _divide_block_diagonal(weights: dict[str, Tensor], name: str, sizes: list[int], processes: Processes) -> None:
     """Keep the block of one process. There must be no weights outside of the blocks."""
-    columns = weights[name].chunk(processes.count, 1)
-    blocks = []
-    for rank, of_rank in enumerate(columns):
-        blocks.append(torch.cat([part.chunk(processes.count)[rank] for part in torch.split(of_rank, sizes)]))
+    blocks = [
+        torch.cat([part.chunk(processes.count)[rank] for part in torch.split(columns, sizes)])
+        for rank, columns in enumerate(weights[name].chunk(processes.count, 1))
+    ]
     if sum(int(block.count_nonzero()) for block in blocks) < int(weights[name].count_nonzero()):
         raise ValueError(
             f"{name}: the groups of channels of a layer of Mamba depend on each other, so the layer cannot be divided "
