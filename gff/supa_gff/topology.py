@@ -1,6 +1,7 @@
 """Edges and graphs of the nodes of a batch, for one or several hypotheses."""
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -95,17 +96,28 @@ class Topology:
             (hypotheses, graphs, channels) float32 pooled values, or (hypotheses, graphs, 3 * channels). They are zero
             for a graph without nodes.
         """
-        if how == "moments":
-            return torch.cat([self.pool(values, one) for one in ("sum", "mean", "max")], 2)
         graph = self.graph[: self.num_real]
-        if how == "max":
-            largest = values.new_zeros(len(values), self.num_graphs, values.shape[2])
+        zeros = values.new_zeros(len(values), self.num_graphs, values.shape[2])
+
+        def largest() -> Tensor:
             places = graph[None, :, None].expand(len(values), -1, values.shape[2])
-            return largest.scatter_reduce(1, places, values[:, : self.num_real], "amax", include_self=False)
-        total = values.new_zeros(len(values), self.num_graphs, values.shape[2])
-        total = total.index_add(1, graph, values[:, : self.num_real])
-        if how == "mean":
-            # `bincount` would wait for a GPU.
-            sizes = total.new_zeros(self.num_graphs).index_add(0, graph, total.new_ones(1).expand(len(graph)))
-            total = total / sizes.clamp(min=1)[:, None]
-        return total
+            return zeros.scatter_reduce(1, places, values[:, : self.num_real], "amax", include_self=False)
+
+        if how == "max":
+            return largest()
+        total = zeros.index_add(1, graph, values[:, : self.num_real])
+        if how == "sum":
+            return total
+        mean = total / self.sizes.to(values.dtype)[:, None]
+        return mean if how == "mean" else torch.cat([total, mean, largest()], 2)
+
+    @cached_property
+    def sizes(self) -> Tensor:
+        """(graphs,) float32 number of real nodes of each graph, at least 1."""
+        # `bincount` would wait for a GPU.
+        ones = torch.ones(1, device=self.graph.device).expand(self.num_real)
+        return (
+            torch.zeros(self.num_graphs, device=self.graph.device)
+            .index_add(0, self.graph[: self.num_real], ones)
+            .clamp(min=1)
+        )

@@ -4,12 +4,12 @@ Their parameters and buffers have the names of the modules that they replace, an
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from supa_gff.heads import GoodnessScorer
+from supa_gff.stacked.masked_norm import masked_batch_norm
 from supa_gff.stacked.rows import MemberRows
 
 
@@ -82,18 +82,14 @@ class StackedBatchNorm(nn.BatchNorm1d):
         if not self.training:
             scale = self.weight * (running_var + self.eps).rsqrt()
             return torch.addcmul((self.bias - running_mean * scale)[:, None], own, scale[:, None]).view(x.shape)
-        out, mean, var = _MaskedBatchNorm.apply(  # type: ignore[no-untyped-call]
-            own, rows.shares, self.weight, self.bias, self.eps
-        )
-        with torch.no_grad():
-            total = rows.counts * len(own)
-            # A checkpointed layer sets the momentum to 0 while it is computed again.
-            running_mean.lerp_(mean, self.momentum or 0.0)
-            running_var.lerp_(var * (total / (total - 1)), self.momentum or 0.0)
-            if self.num_batches_tracked is not None:
-                self.num_batches_tracked.add_(1)
-        normalised: Tensor = out.view(x.shape)
-        return normalised
+        out = masked_batch_norm(
+            own, rows, self.weight, self.bias, running_mean, running_var,
+            momentum=self.momentum or 0.0,  # a checkpointed layer sets it to 0 while it is computed again
+            eps=self.eps,
+        )  # fmt: skip
+        if self.num_batches_tracked is not None:
+            self.num_batches_tracked.add_(1)
+        return out.view(x.shape)
 
 
 class StackedDropout(nn.Module):
@@ -146,41 +142,3 @@ class StackedGoodness(GoodnessScorer):
 
 def _stacked(parts: Sequence[Tensor]) -> nn.Parameter:
     return nn.Parameter(torch.stack([part.detach() for part in parts]), requires_grad=parts[0].requires_grad)
-
-
-class _MaskedBatchNorm(torch.autograd.Function):
-    """Batch normalisation over the real rows of each member; see `StackedBatchNorm`.
-
-    It is written by hand, since the memory limits the speed on a GPU: the operations of autograd would read and write
-    the activations more often.
-    """
-
-    @staticmethod
-    def forward(
-        ctx: Any, x: Tensor, shares: Tensor, weight: Tensor, bias: Tensor, eps: float
-    ) -> tuple[Tensor, Tensor, Tensor]:
-        mean = _mean(x, shares)
-        centred = x - mean[:, None]
-        var = _mean(centred.square(), shares)
-        rate = (var + eps).rsqrt()
-        scale = weight * rate
-        ctx.save_for_backward(centred, shares, rate, scale)
-        ctx.mark_non_differentiable(mean, var)
-        return torch.addcmul(bias[:, None], centred, scale[:, None]), mean, var
-
-    @staticmethod
-    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        centred, shares, rate, scale = ctx.saved_tensors
-        slope = slopes[0]
-        of_bias = slope.sum((0, 2))
-        of_weight = (slope * centred).sum((0, 2)) * rate
-        # Only real rows contribute to the mean and the variance.
-        through = torch.addcmul((scale * of_bias)[:, None], centred, (scale * rate * of_weight)[:, None])
-        of_x = through.mul_(shares * (-1 / len(centred))).addcmul_(slope, scale[:, None])
-        return of_x, None, of_weight, of_bias, None
-
-
-def _mean(x: Tensor, shares: Tensor) -> Tensor:
-    """Return the (members, channels) means over real rows of (copies, members, rows, channels) values."""
-    means = shares.transpose(1, 2) @ x
-    return means.view(means.shape[1], -1) if len(x) == 1 else means.mean((0, 2))

@@ -1,0 +1,200 @@
+"""Triton kernels of the batch normalisation of several members; see `masked_norm`.
+
+A program processes some channels of one member. It reads the rows of the member twice, in tiles: first for the sums,
+then for the results. Sums of one program have a fixed order, so results are reproducible.
+"""
+
+import torch
+import triton
+import triton.language as tl
+from torch import Tensor
+
+from supa_gff.stacked.rows import Rows
+
+BLOCK = 16
+"""Channels of a program: 64 channels of ten networks are 40 programs, and a row of a program is 64 bytes."""
+MOST_ROWS = 512
+"""Most rows of a tile. Large tiles keep enough reads in flight, since a multiprocessor has few programs."""
+
+
+@triton.jit
+def normalise_kernel(
+    x_ptr,
+    shares_ptr,
+    counts_ptr,
+    weight_ptr,
+    bias_ptr,
+    running_mean_ptr,
+    running_var_ptr,
+    y_ptr,
+    mean_ptr,
+    rate_ptr,
+    copies,
+    rows,
+    CHANNELS: tl.constexpr,
+    EPS: tl.constexpr,
+    MOMENTUM: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    member, members = tl.program_id(0), tl.num_programs(0)
+    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = c < CHANNELS
+    own = member * CHANNELS + c
+    tiles = tl.cdiv(rows, ROWS)
+    # Means and squared deviations of tiles are combined by the formula of Chan, Golub and LeVeque: a difference of
+    # large sums would lose digits.
+    weight = tl.load(weight_ptr + own, inside, 0.0)
+    mean, squares, number = tl.zeros_like(weight), tl.zeros_like(weight), tl.zeros_like(weight)
+    for step in range(copies * tiles):
+        copy, tile = step // tiles, step % tiles
+        row = tile * ROWS + tl.arange(0, ROWS)
+        real = tl.load(shares_ptr + member * rows + row, row < rows, 0.0) > 0
+        place = ((copy * members + member).to(tl.int64) * rows + row)[:, None] * CHANNELS + c[None, :]
+        live = real[:, None] & inside[None, :]
+        x = tl.load(x_ptr + place, live, 0.0)
+        count = tl.sum(real.to(x.dtype), 0)
+        total = number + count
+        of_tile = tl.sum(x, 0) / tl.maximum(count, 1.0)
+        centred = tl.where(live, x - of_tile[None, :], 0.0)
+        shift = of_tile - mean
+        part = count / tl.maximum(total, 1.0)
+        mean += shift * part
+        squares += tl.sum(centred * centred, 0) + shift * shift * number * part
+        number = total
+    count = tl.load(counts_ptr + member) * copies
+    var = squares / count
+    rate = 1.0 / tl.sqrt(var + EPS)
+    tl.store(mean_ptr + own, mean, inside)
+    tl.store(rate_ptr + own, rate, inside)
+    old_mean = tl.load(running_mean_ptr + own, inside, 0.0)
+    old_var = tl.load(running_var_ptr + own, inside, 0.0)
+    tl.store(running_mean_ptr + own, old_mean + MOMENTUM * (mean - old_mean), inside)
+    tl.store(running_var_ptr + own, old_var + MOMENTUM * (squares / (count - 1.0) - old_var), inside)
+    scale, bias = weight * rate, tl.load(bias_ptr + own, inside, 0.0)
+    for step in range(copies * tiles):
+        copy, tile = step // tiles, step % tiles
+        row = tile * ROWS + tl.arange(0, ROWS)
+        place = ((copy * members + member).to(tl.int64) * rows + row)[:, None] * CHANNELS + c[None, :]
+        live = (row < rows)[:, None] & inside[None, :]
+        x = tl.load(x_ptr + place, live, 0.0)
+        tl.store(y_ptr + place, (x - mean[None, :]) * scale[None, :] + bias[None, :], live)
+
+
+@triton.jit
+def normalise_backward_kernel(
+    y_grad_ptr,
+    x_ptr,
+    shares_ptr,
+    weight_ptr,
+    mean_ptr,
+    rate_ptr,
+    x_grad_ptr,
+    weight_grad_ptr,
+    bias_grad_ptr,
+    copies,
+    rows,
+    CHANNELS: tl.constexpr,
+    ROWS: tl.constexpr,
+    BLOCK: tl.constexpr,
+):
+    member, members = tl.program_id(0), tl.num_programs(0)
+    c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
+    inside = c < CHANNELS
+    own = member * CHANNELS + c
+    tiles = tl.cdiv(rows, ROWS)
+    mean, rate = tl.load(mean_ptr + own, inside, 0.0), tl.load(rate_ptr + own, inside, 0.0)
+    of_bias, of_weight = tl.zeros_like(mean), tl.zeros_like(mean)
+    for step in range(copies * tiles):
+        copy, tile = step // tiles, step % tiles
+        row = tile * ROWS + tl.arange(0, ROWS)
+        place = ((copy * members + member).to(tl.int64) * rows + row)[:, None] * CHANNELS + c[None, :]
+        live = (row < rows)[:, None] & inside[None, :]
+        y_grad = tl.load(y_grad_ptr + place, live, 0.0)
+        x = tl.load(x_ptr + place, live, 0.0)
+        of_bias += tl.sum(y_grad, 0)
+        of_weight += tl.sum(tl.where(live, y_grad * (x - mean[None, :]), 0.0), 0)
+    of_weight *= rate
+    tl.store(bias_grad_ptr + own, of_bias, inside)
+    tl.store(weight_grad_ptr + own, of_weight, inside)
+    scale = tl.load(weight_ptr + own, inside, 0.0) * rate
+    of_mean, of_var = scale * of_bias / copies, scale * rate * of_weight / copies
+    for step in range(copies * tiles):
+        copy, tile = step // tiles, step % tiles
+        row = tile * ROWS + tl.arange(0, ROWS)
+        # Only real rows contribute to the mean and the variance: the share of padding is 0.
+        share = tl.load(shares_ptr + member * rows + row, row < rows, 0.0)[:, None]
+        place = ((copy * members + member).to(tl.int64) * rows + row)[:, None] * CHANNELS + c[None, :]
+        live = (row < rows)[:, None] & inside[None, :]
+        y_grad = tl.load(y_grad_ptr + place, live, 0.0)
+        x = tl.load(x_ptr + place, live, 0.0)
+        through = of_mean[None, :] + (x - mean[None, :]) * of_var[None, :]
+        tl.store(x_grad_ptr + place, y_grad * scale[None, :] - share * through, live)
+
+
+def normalise(
+    x: Tensor,
+    rows: Rows,
+    weight: Tensor,
+    bias: Tensor,
+    running_mean: Tensor,
+    running_var: Tensor,
+    momentum: float,
+    eps: float,
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the kernel of `masked_norm.masked_batch_norm`; see there for the arguments.
+
+    Args:
+        x: Contiguous values.
+        rows: The rows of the members.
+        weight: Weights.
+        bias: Biases.
+        running_mean: Running means, which are modified.
+        running_var: Running variances, which are modified.
+        momentum: Share of the new statistics in the running ones.
+        eps: Number added to the variance.
+
+    Returns:
+        Normalised values, and (members, channels) means and reciprocal standard deviations.
+    """
+    y, mean, rate = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+    grid, options = _launch(x)
+    with torch.cuda.device_of(x):
+        normalise_kernel[grid](
+            x, rows.shares, rows.counts, weight, bias, running_mean, running_var, y, mean, rate, len(x), x.shape[2],
+            EPS=eps, MOMENTUM=momentum, **options,
+        )  # fmt: skip
+    return y, mean, rate
+
+
+def normalise_backward(
+    y_grad: Tensor, x: Tensor, shares: Tensor, weight: Tensor, mean: Tensor, rate: Tensor
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Run the kernel of the gradients.
+
+    Args:
+        y_grad: Contiguous gradient of the normalised values.
+        x: Contiguous values.
+        shares: See `Rows`.
+        weight: (members, channels) weights.
+        mean: (members, channels) means.
+        rate: (members, channels) reciprocal standard deviations.
+
+    Returns:
+        Gradients of the values, weights and biases.
+    """
+    x_grad, weight_grad, bias_grad = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
+    grid, options = _launch(x)
+    with torch.cuda.device_of(x):
+        normalise_backward_kernel[grid](
+            y_grad, x, shares, weight, mean, rate, x_grad, weight_grad, bias_grad, len(x), x.shape[2], **options
+        )
+    return x_grad, weight_grad, bias_grad
+
+
+def _launch(x: Tensor) -> tuple[tuple[int, int], dict[str, int]]:
+    """Return the grid and the constants of a launch."""
+    _, members, rows, channels = x.shape
+    tile = min(MOST_ROWS, max(16, triton.next_power_of_2(rows)))
+    grid = members, triton.cdiv(channels, BLOCK)
+    return grid, {"CHANNELS": channels, "ROWS": tile, "BLOCK": BLOCK, "num_warps": min(16, max(2, tile // 32))}
