@@ -1,4 +1,4 @@
-"""Compile every Triton kernel of supa_mamba for several GPUs, and list registers, spills and shared memory.
+"""Compile every Triton kernel of the package for several GPUs, and list registers, spills and shared memory.
 
     python benchmarks/mamba_compile.py [--capabilities 80 86 89 90 100] [--states 16 64 128 256]
                                        [--dtypes float32 bfloat16 float64] [--json results.json]
@@ -41,6 +41,8 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import JITFunction
 
 import supa
+from supa_gff.stacked.norm_ops import function as norm
+from supa_gff.stacked.rows import Rows
 from supa_mamba import (
     GeneratorConfig,
     HitCoding,
@@ -160,6 +162,7 @@ def compiling(capability: int, found: list[tuple[str, Any]]) -> Iterator[None]:
     with (
         mock.patch.object(JITFunction, "run", only_compile),
         mock.patch.object(backend, "is_cuda", return_value=True),
+        mock.patch.object(norm, "uses_kernels", return_value=True),
         mock.patch("torch.cuda.is_available", return_value=True),
         mock.patch("torch.cuda.get_device_capability", return_value=divmod(capability, 10)),
     ):
@@ -320,12 +323,20 @@ def single_precision_cases() -> dict[str, Callable[[], None]]:
         rows.enqueue(np.arange(2), np.arange(2), np.full(2, 1 << SHARE_BITS), np.zeros((2, 1), np.float32))
         rows.steps()
 
+    def networks_together() -> None:
+        for copies, rows, channels in ((1, 33, 64), (2, 600, 48)):
+            own = [Rows.of(torch.ones(3, rows, dtype=torch.bool), torch.float32), normal(3, channels)]
+            running = [torch.zeros(3, channels) for _ in range(3)]
+            x = normal(copies, 3, rows, channels)
+            backward(norm.masked_batch_norm(x, *own, *running, momentum=0.1, eps=1e-5))
+
     def trials() -> None:
         numbers = torch.zeros(2, dtype=torch.int64)
         found = torch.empty(2, PER_TRIAL, dtype=torch.float64)
         trial_kernel[(2,)](numbers, numbers, numbers, numbers, found, TRIALS=TRIALS, BITS=TRIAL_BITS, num_warps=1)
 
     return {
+        "batch norm of graph networks": networks_together,
         "linear layers": linear_layers,
         "sampling": sampling,
         "trials of speculative sampling": trials,

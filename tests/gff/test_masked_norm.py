@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from supa_gff.stacked import masked_norm
+from supa_gff.stacked.norm_ops import function
 from supa_gff.stacked.rows import Rows
 
 MOMENTUM, EPS = 0.1, 1e-5
@@ -25,7 +25,7 @@ def device(request, monkeypatch):
             pytest.skip("a CUDA device is available, so the kernels are tested on it instead of in the interpreter")
         if importlib.util.find_spec("triton") is None:
             pytest.skip("Triton is not installed, so the kernels cannot run in its interpreter")
-        monkeypatch.setattr(masked_norm, "uses_kernels", lambda _: True)
+        monkeypatch.setattr(function, "uses_kernels", lambda _: True)
     return "cpu"
 
 
@@ -59,7 +59,7 @@ def test_each_member_is_normalised_by_its_own_real_rows(device, copies, sizes, c
 
     own, own_weight, own_bias = (v.detach().to(device, dtype).requires_grad_() for v in (x, weight, bias))
     running = [torch.full((members, channels), float(k), dtype=dtype, device=device) for k in range(2)]
-    found = masked_norm.masked_batch_norm(
+    found = function.masked_batch_norm(
         own, Rows.of(real.to(device), dtype), own_weight, own_bias, *running, momentum=MOMENTUM, eps=EPS
     )
     found_grads = torch.autograd.grad(found, (own, own_weight, own_bias), slope.to(device, dtype))

@@ -10,6 +10,7 @@ from small_graphs import triangles_or_trees
 from supa_gff import GraphSet, Method, Network, preset, train
 from supa_gff.heads import Head
 from supa_gff.losses import Softmax
+from supa_gff.stacked import modules
 from supa_gff.stacked.batches import PaddedBatches
 from supa_gff.stacked.training import Member, train_together
 
@@ -69,6 +70,21 @@ def test_networks_that_are_trained_together_equal_single_trainings(name, changes
         assert (state.best_epoch, len(trained.history)) == (trained.best_epoch, state.epoch)
     with pytest.raises(AssertionError):
         assert_same(before, together[0].network, dataset)
+
+
+def test_gradients_of_weights_are_added_over_parts_of_the_rows(monkeypatch):
+    monkeypatch.setattr(modules, "_ROWS_OF_PART", 8)
+    used = []
+    monkeypatch.setattr(modules, "_parts", lambda rows, parts=modules._parts: used.append(parts(rows)) or used[-1])
+    dataset = graphs()
+    method = short("best", epochs=1)
+    together = members(method, dataset)
+    train_together(together, dataset)
+    for member, single in zip(together, members(method, dataset), strict=True):
+        train(single.network, dataset, single.train, single.valid, seed=single.seed)
+        assert_same(member.network, single.network, dataset)
+    assert max(used) > 1
+    assert min(used) == 1
 
 
 def test_removed_edges_of_a_padded_batch_lead_to_padded_nodes_of_the_same_member():

@@ -33,7 +33,12 @@ def test_all_kernels_fit_into_the_gpu_with_the_least_shared_memory(root, tmp_pat
     """256 states in double precision need the most shared memory of all sizes."""
     done, found = compiled(root, tmp_path, "--capabilities", "86", "--states", "256", "--dtypes", "float64")
     assert not done.returncode, done.stderr
-    files = [*(root / "mamba").rglob("kernels.py"), *(root / "mamba").rglob("kernels/*.py")]
+    files = [
+        file
+        for room in ("gff", "mamba")
+        for name in ("kernels.py", "kernels/*.py")
+        for file in (root / room).rglob(name)
+    ]
     written = {name for file in files for name in re.findall(KERNELS, file.read_text(), re.MULTILINE)}
     assert written == {kernel["kernel"] for kernel in found}
 

@@ -4,13 +4,17 @@ Their parameters and buffers have the names of the modules that they replace, an
 """
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from supa_gff.heads import GoodnessScorer
-from supa_gff.stacked.masked_norm import masked_batch_norm
+from supa_gff.stacked.norm_ops.function import masked_batch_norm
 from supa_gff.stacked.rows import MemberRows
+
+_ROWS_OF_PART = 128
+"""Least number of rows of a product for the gradient of a weight."""
 
 
 class StackedLinear(nn.Module):
@@ -37,13 +41,12 @@ class StackedLinear(nn.Module):
         Returns:
             (..., out_channels) float32.
         """
-        own, weight = self._rows.rows(self._of_units).split(x), self.weight.transpose(1, 2)
-        if self.bias is None:
-            out = own @ weight
-        elif len(own) == 1:
-            out = torch.baddbmm(self.bias[:, None], own.squeeze(0), weight)
+        own = self._rows.rows(self._of_units).split(x)
+        if len(own) == 1:
+            out: Tensor = _Linear.apply(own.squeeze(0), self.weight, self.bias)  # type: ignore[no-untyped-call]
         else:
-            out = own @ weight + self.bias[:, None]
+            out = own @ self.weight.transpose(1, 2)
+            out = out if self.bias is None else out + self.bias[:, None]
         return out.reshape(*x.shape[:-1], -1)
 
 
@@ -142,3 +145,39 @@ class StackedGoodness(GoodnessScorer):
 
 def _stacked(parts: Sequence[Tensor]) -> nn.Parameter:
     return nn.Parameter(torch.stack([part.detach() for part in parts]), requires_grad=parts[0].requires_grad)
+
+
+class _Linear(torch.autograd.Function):
+    """Linear maps of (members, rows, in_channels) values.
+
+    The gradient of a small weight is a product over many rows. Products of parts of the rows are computed at once and
+    added, so that all multiprocessors of a GPU have work.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        if bias is None:
+            return torch.bmm(x, weight.transpose(1, 2))
+        return torch.baddbmm(bias[:, None], x, weight.transpose(1, 2))
+
+    @staticmethod
+    def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        slope = slopes[0]
+        members, rows, _ = x.shape
+        of_x = torch.bmm(slope, weight) if ctx.needs_input_grad[0] else None
+        parts = _parts(rows)
+        each = [values.reshape(members * parts, rows // parts, -1) for values in (slope, x)]
+        of_weight = torch.bmm(each[0].transpose(1, 2), each[1])
+        if parts > 1:
+            of_weight = of_weight.view(members, parts, *of_weight.shape[1:]).sum(1)
+        return of_x, of_weight, slope.sum(1) if ctx.needs_input_grad[2] else None
+
+
+def _parts(rows: int) -> int:
+    """Return in how many equal parts rows are divided, a power of two. Parts have at least `_ROWS_OF_PART` rows."""
+    parts = 1
+    while rows % (2 * parts) == 0 and rows // (2 * parts) >= _ROWS_OF_PART:
+        parts *= 2
+    return parts

@@ -70,7 +70,7 @@ class _KernelBatchNorm(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, rows: Rows, weight: Tensor, bias: Tensor, running: tuple[Tensor, Tensor, float], eps: float
     ) -> Tensor:
-        from supa_gff.stacked.norm_kernels import normalise
+        from supa_gff.stacked.norm_ops.launch import normalise
 
         x = x.contiguous()
         out, mean, rate = normalise(x, rows, weight, bias, *running, eps)
@@ -79,7 +79,7 @@ class _KernelBatchNorm(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        from supa_gff.stacked.norm_kernels import normalise_backward
+        from supa_gff.stacked.norm_ops.launch import normalise_backward
 
         of_x, of_weight, of_bias = normalise_backward(slopes[0].contiguous(), *ctx.saved_tensors)
         return of_x, None, of_weight, of_bias, None, None

@@ -1,0 +1,1 @@
+"""Batch normalisation of several members at once."""
