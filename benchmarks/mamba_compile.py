@@ -41,7 +41,9 @@ from triton.backends.compiler import GPUTarget
 from triton.runtime import JITFunction
 
 import supa
-from supa_gff.stacked.norm_ops import function as norm
+from supa_gff.graph_ops import backend as graph_backend
+from supa_gff.graph_ops.function import edge_sum, moments_of_segments
+from supa_gff.stacked.norm_ops.function import masked_batch_norm
 from supa_gff.stacked.rows import Rows
 from supa_mamba import (
     GeneratorConfig,
@@ -162,7 +164,7 @@ def compiling(capability: int, found: list[tuple[str, Any]]) -> Iterator[None]:
     with (
         mock.patch.object(JITFunction, "run", only_compile),
         mock.patch.object(backend, "is_cuda", return_value=True),
-        mock.patch.object(norm, "uses_kernels", return_value=True),
+        mock.patch.object(graph_backend, "uses_kernels", return_value=True),
         mock.patch("torch.cuda.is_available", return_value=True),
         mock.patch("torch.cuda.get_device_capability", return_value=divmod(capability, 10)),
     ):
@@ -323,12 +325,15 @@ def single_precision_cases() -> dict[str, Callable[[], None]]:
         rows.enqueue(np.arange(2), np.arange(2), np.full(2, 1 << SHARE_BITS), np.zeros((2, 1), np.float32))
         rows.steps()
 
-    def networks_together() -> None:
+    def graph_networks() -> None:
         for copies, rows, channels in ((1, 33, 64), (2, 600, 48)):
             own = [Rows.of(torch.ones(3, rows, dtype=torch.bool), torch.float32), normal(3, channels)]
             running = [torch.zeros(3, channels) for _ in range(3)]
             x = normal(copies, 3, rows, channels)
-            backward(norm.masked_batch_norm(x, *own, *running, momentum=0.1, eps=1e-5))
+            backward(masked_batch_norm(x, *own, *running, momentum=0.1, eps=1e-5))
+            nodes = torch.zeros(rows, dtype=torch.int64)
+            backward(edge_sum(normal(rows, channels), nodes, nodes))
+            backward(moments_of_segments(normal(rows, channels), nodes, nodes[:1], nodes[:1] + rows))
 
     def trials() -> None:
         numbers = torch.zeros(2, dtype=torch.int64)
@@ -336,7 +341,7 @@ def single_precision_cases() -> dict[str, Callable[[], None]]:
         trial_kernel[(2,)](numbers, numbers, numbers, numbers, found, TRIALS=TRIALS, BITS=TRIAL_BITS, num_warps=1)
 
     return {
-        "batch norm of graph networks": networks_together,
+        "graph networks": graph_networks,
         "linear layers": linear_layers,
         "sampling": sampling,
         "trials of speculative sampling": trials,

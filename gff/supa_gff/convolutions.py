@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from supa.checks import did_you_mean, format_value
+from supa_gff.graph_ops.function import edge_sum
 from supa_gff.names import CONVOLUTIONS, EDGE_CONVOLUTIONS
 from supa_gff.topology import Topology
 
@@ -158,8 +159,8 @@ def aggregate(conv: nn.Module, x: Tensor, edge_index: Tensor) -> Tensor:
         source, goal = source[~loop], goal[~loop]
         scale = (torch.bincount(goal, minlength=len(x)) + 1).to(x.dtype).rsqrt()
         weighted = x * scale[:, None]
-        return (weighted + _sum(weighted, source, goal)) * scale[:, None]
-    total = _sum(x, source, goal)
+        return (weighted + edge_sum(weighted, source, goal)) * scale[:, None]
+    total = edge_sum(x, source, goal)
     if kind == "GINConv":
         eps: Any = conv.eps
         summed: Tensor = total + (1 + eps) * x
@@ -192,8 +193,3 @@ def transform(conv: nn.Module, aggregated: Tensor) -> Tensor:
     left, right = (module.lin_l, module.lin_r) if kind == "SAGEConv" else (module.lin_rel, module.lin_root)
     out = left(total) + right(x)
     return out
-
-
-def _sum(x: Tensor, source: Tensor, goal: Tensor) -> Tensor:
-    # The gradient of `index_select` is a sum without the sort that the gradient of indexing needs on a GPU.
-    return torch.zeros_like(x).index_add_(0, goal, x.index_select(0, source))

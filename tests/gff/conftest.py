@@ -15,3 +15,19 @@ def one_thread():
     torch.set_num_threads(1)
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(params=["operations", "interpreter", pytest.param("kernels", marks=pytest.mark.gpu)])
+def kernel_device(request, monkeypatch):
+    """Select operations of PyTorch or Triton kernels, and return the device of the inputs."""
+    import torch
+    from triton_interpreter import prepare_interpreter
+
+    if request.param == "kernels":
+        if not torch.cuda.is_available():
+            pytest.skip("no CUDA device")
+        return "cuda"
+    if request.param == "interpreter":
+        prepare_interpreter(monkeypatch)
+        monkeypatch.setattr("supa_gff.graph_ops.backend.uses_kernels", lambda _: True)
+    return "cpu"

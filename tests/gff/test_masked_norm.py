@@ -1,32 +1,13 @@
 """Tests of the batch normalisation of several members, by operations of PyTorch and by Triton kernels."""
 
-import importlib.util
-import os
-
 import pytest
 import torch
 from torch import nn
 
-from supa_gff.stacked.norm_ops import function
+from supa_gff.stacked.norm_ops.function import masked_batch_norm
 from supa_gff.stacked.rows import Rows
 
 MOMENTUM, EPS = 0.1, 1e-5
-
-
-@pytest.fixture(params=["operations", "interpreter", pytest.param("kernels", marks=pytest.mark.gpu)])
-def device(request, monkeypatch):
-    """Return the device of the inputs, and select what normalises them."""
-    if request.param == "kernels":
-        if not torch.cuda.is_available():
-            pytest.skip("no CUDA device")
-        return "cuda"
-    if request.param == "interpreter":
-        if os.environ["TRITON_INTERPRET"] != "1":
-            pytest.skip("a CUDA device is available, so the kernels are tested on it instead of in the interpreter")
-        if importlib.util.find_spec("triton") is None:
-            pytest.skip("Triton is not installed, so the kernels cannot run in its interpreter")
-        monkeypatch.setattr(function, "uses_kernels", lambda _: True)
-    return "cpu"
 
 
 def naive(x, rows, weight, bias):
@@ -45,7 +26,7 @@ def naive(x, rows, weight, bias):
         (1, (40, 33), 64, torch.float32, 30.0),
     ],
 )
-def test_each_member_is_normalised_by_its_own_real_rows(device, copies, sizes, channels, dtype, center):
+def test_each_member_is_normalised_by_its_own_real_rows(kernel_device, copies, sizes, channels, dtype, center):
     random = torch.Generator().manual_seed(0)
     members, length = len(sizes), max(sizes) + 3
     x = torch.randn(copies, members, length, channels, generator=random, dtype=torch.float64) + center
@@ -57,12 +38,12 @@ def test_each_member_is_normalised_by_its_own_real_rows(device, copies, sizes, c
     expected = naive(x, Rows.of(real, torch.float64), weight, bias)
     grads = torch.autograd.grad(expected, (x, weight, bias), slope)
 
-    own, own_weight, own_bias = (v.detach().to(device, dtype).requires_grad_() for v in (x, weight, bias))
-    running = [torch.full((members, channels), float(k), dtype=dtype, device=device) for k in range(2)]
-    found = function.masked_batch_norm(
-        own, Rows.of(real.to(device), dtype), own_weight, own_bias, *running, momentum=MOMENTUM, eps=EPS
+    own, own_weight, own_bias = (v.detach().to(kernel_device, dtype).requires_grad_() for v in (x, weight, bias))
+    running = [torch.full((members, channels), float(k), dtype=dtype, device=kernel_device) for k in range(2)]
+    found = masked_batch_norm(
+        own, Rows.of(real.to(kernel_device), dtype), own_weight, own_bias, *running, momentum=MOMENTUM, eps=EPS
     )
-    found_grads = torch.autograd.grad(found, (own, own_weight, own_bias), slope.to(device, dtype))
+    found_grads = torch.autograd.grad(found, (own, own_weight, own_bias), slope.to(kernel_device, dtype))
     # Float32 rounds a mean of 30 to 2e-6.
     close = {"rtol": 1e-9, "atol": 1e-9} if dtype == torch.float64 else {"rtol": 1e-4, "atol": 1e-4}
     torch.testing.assert_close(found.double().cpu(), expected, **close)

@@ -1,12 +1,9 @@
 """Backends that every operation is tested on: CPU, kernels in Triton's interpreter, and kernels on a GPU."""
 
-import importlib.util
-import os
-
 import pytest
 import torch
-from faster_interpreter import use_a_faster_interpreter
 from tracing import without_trace
+from triton_interpreter import prepare_interpreter
 
 CUDA = torch.cuda.is_available()
 
@@ -54,33 +51,11 @@ def _poisoned(make):
 @pytest.fixture
 def interpreter(monkeypatch, request):
     """Use the kernels for tensors on the CPU, in Triton's interpreter."""
-    if CUDA:
-        pytest.skip("a CUDA device is available, so the kernels are tested on it instead of in the interpreter")
-    if importlib.util.find_spec("triton") is None:
-        pytest.skip("Triton is not installed, so the kernels cannot run in its interpreter")
-    if os.environ["TRITON_INTERPRET"] != "1":
-        pytest.skip("this PyTorch cannot use the GPU; set TRITON_INTERPRET=1 to interpret the kernels")
-    from triton.runtime import interpreter
-
-    if not hasattr(interpreter.InterpreterBuilder, "get_int1_ty"):
-        pytest.skip("the interpreter of this Triton lacks boolean constants; use Triton 3.4 or later")
-    use_a_faster_interpreter(monkeypatch, interpreter)
-    _allow_ranges_over_loaded_values(monkeypatch, interpreter)
+    prepare_interpreter(monkeypatch)
     monkeypatch.setattr("supa_mamba.ops.backend.is_cuda", lambda x: True)
     monkeypatch.setattr("supa_mamba.ops.row_tiles.PROGRAMS", 2)
     if "whole_tiles" not in request.fixturenames:
         monkeypatch.setattr("supa_mamba.ops.selective_scan.block_sizes.TILE", 4)
-
-
-def _allow_ranges_over_loaded_values(monkeypatch, interpreter):
-    """Convert a value into an index as later versions of Triton do; that of Triton 3.6 fails with NumPy 2.4."""
-    patch_tensor = interpreter._patch_lang_tensor
-
-    def patch(tensor, *scope):
-        patch_tensor(tensor, *scope)
-        tensor.__index__ = lambda self: int(self.handle.data.item())
-
-    monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch)
 
 
 @pytest.fixture

@@ -9,6 +9,8 @@ import torch
 from torch import Tensor
 
 from supa_gff.batch import Batch
+from supa_gff.graph_ops import backend
+from supa_gff.graph_ops.function import moments_of_segments
 from supa_gff.graph_set import GraphSet
 from supa_gff.stacked.rows import Rows
 from supa_gff.topology import Topology
@@ -34,9 +36,19 @@ class PaddedTopology(Topology):
 
     Args:
         spare: (edges,) int64 padded node of the same member for each edge.
+        begin: (units,) int64 first node of each unit.
+        filled: (units,) int64 number of nodes of each unit, 0 for padding.
     """
 
     spare: Tensor = field(kw_only=True)
+    begin: Tensor = field(kw_only=True)
+    filled: Tensor = field(kw_only=True)
+
+    def pool(self, values: Tensor, how: str) -> Tensor:
+        """Pool over the nodes of each unit; see `Topology.pool`. On a GPU, moments of padding are zero."""
+        if how != "moments" or len(values) > 1 or not backend.uses_kernels(values):
+            return super().pool(values, how)
+        return moments_of_segments(values[0], self.graph, self.begin, self.filled)[None]
 
     def thinned(self, dropout: float) -> Topology:
         """Return the topology without some random edges; see `Topology.thinned`."""
@@ -52,18 +64,25 @@ class PaddedBatch(Batch):
     Args:
         nodes: Rows of the nodes.
         real: Rows of the units.
-        spare: (edges,) int64 padded node of the same member for each edge; see `PaddedTopology`.
+        spare: See `PaddedTopology`.
+        begin: See `PaddedTopology`.
+        filled: See `PaddedTopology`.
         parts: Function that yields the parts of the batch, for `split`.
     """
 
     nodes: Rows = field(kw_only=True)
     real: Rows = field(kw_only=True)
     spare: Tensor = field(kw_only=True)
+    begin: Tensor = field(kw_only=True)
+    filled: Tensor = field(kw_only=True)
     parts: Callable[[], Iterator[Batch]] | None = None
 
     def topology(self, _edge_attr: Tensor | None) -> Topology:
         """Return the topology; see `Batch.topology`. Networks that use features of edges cannot be stacked."""
-        return PaddedTopology(self.edge_index, self.graph, self.num_graphs, self.num_nodes, spare=self.spare)
+        return PaddedTopology(
+            self.edge_index, self.graph, self.num_graphs, self.num_nodes, spare=self.spare, begin=self.begin,
+            filled=self.filled,
+        )  # fmt: skip
 
     def split(self, _parts: int) -> Iterator[Batch]:
         """Return the parts of the batch, which the training has chosen; see `Batch.split`."""
@@ -155,6 +174,8 @@ class PaddedBatches:
             nodes=Rows.of(is_node, x.dtype),
             real=Rows.of(real, x.dtype),
             spare=spare,
+            begin=begin,
+            filled=(sizes * real).view(-1),
             parts=parts,
         )
 

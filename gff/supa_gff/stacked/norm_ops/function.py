@@ -1,11 +1,11 @@
 """Batch normalisation of several members at once, each over its own real rows."""
 
-from importlib.util import find_spec
 from typing import Any
 
 import torch
 from torch import Tensor
 
+from supa_gff.graph_ops import backend
 from supa_gff.stacked.rows import Rows
 
 
@@ -38,7 +38,7 @@ def masked_batch_norm(
     Returns:
         (copies, members, rows, channels) normalised values.
     """
-    if uses_kernels(x):
+    if backend.uses_kernels(x):
         out: Tensor = _KernelBatchNorm.apply(  # type: ignore[no-untyped-call]
             x, rows, weight, bias, (running_mean, running_var, momentum), eps
         )
@@ -49,18 +49,6 @@ def masked_batch_norm(
         running_mean.lerp_(mean, momentum)
         running_var.lerp_(var * (total / (total - 1)), momentum)
     return normalised  # type: ignore[no-any-return]
-
-
-def uses_kernels(x: Tensor) -> bool:
-    """Return whether the Triton kernels normalise values.
-
-    Args:
-        x: The values.
-
-    Returns:
-        True on a CUDA device if Triton is installed.
-    """
-    return x.is_cuda and find_spec("triton") is not None
 
 
 class _KernelBatchNorm(torch.autograd.Function):
