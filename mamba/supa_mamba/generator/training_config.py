@@ -61,7 +61,7 @@ class GeneratorTrainingConfig(Config):
 
 
 GENERATOR_PRESETS = {
-    "small": GeneratorTrainingConfig(epochs=20),
+    "small": GeneratorTrainingConfig(epochs=20, learning_rate=4e-3),
     "base": GeneratorTrainingConfig(
         generator=GeneratorConfig(d_model=192, n_layer=6),
         epochs=100,
