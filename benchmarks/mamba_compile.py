@@ -42,7 +42,7 @@ from triton.runtime import JITFunction
 
 import supa
 from supa_gff.graph_ops import backend as graph_backend
-from supa_gff.graph_ops.function import edge_sum, moments_of_segments
+from supa_gff.graph_ops.function import edge_sum, moments_of_graphs
 from supa_gff.stacked.norm_ops.function import masked_batch_norm
 from supa_gff.stacked.rows import Rows
 from supa_mamba import (
@@ -301,6 +301,25 @@ def other_cases(dtype: torch.dtype) -> dict[str, Callable[[], None]]:
     }
 
 
+def graph_cases(dtype: torch.dtype) -> dict[str, Callable[[], None]]:
+    """Return the operations of graph networks."""
+
+    def networks(copies: int, rows: int, channels: int) -> None:
+        own = Rows.of(torch.ones(3, rows, dtype=torch.bool), dtype)
+        weight, bias = (normal(3, channels, dtype=dtype) for _ in range(2))
+        running = [torch.zeros(3, channels, dtype=dtype) for _ in range(2)]
+        x = normal(copies, 3, rows, channels, dtype=dtype)
+        backward(masked_batch_norm(x, own, weight, bias, *running, momentum=0.1, eps=1e-5))
+        nodes = torch.zeros(rows, dtype=torch.int64)
+        backward(edge_sum(normal(rows, channels, dtype=dtype), nodes, nodes))
+        backward(moments_of_graphs(normal(rows, channels, dtype=dtype), nodes, nodes[:1], nodes[:1] + rows))
+
+    return {
+        "graph networks of 64 channels": lambda: networks(1, 33, 64),
+        "graph networks of 48 channels, hypotheses": lambda: networks(2, 600, 48),
+    }
+
+
 def single_precision_cases() -> dict[str, Callable[[], None]]:
     """Return what has kernels in single precision only: linear layers and attention of steps, and sampling."""
 
@@ -325,23 +344,12 @@ def single_precision_cases() -> dict[str, Callable[[], None]]:
         rows.enqueue(np.arange(2), np.arange(2), np.full(2, 1 << SHARE_BITS), np.zeros((2, 1), np.float32))
         rows.steps()
 
-    def graph_networks() -> None:
-        for copies, rows, channels in ((1, 33, 64), (2, 600, 48)):
-            own = [Rows.of(torch.ones(3, rows, dtype=torch.bool), torch.float32), normal(3, channels)]
-            running = [torch.zeros(3, channels) for _ in range(3)]
-            x = normal(copies, 3, rows, channels)
-            backward(masked_batch_norm(x, *own, *running, momentum=0.1, eps=1e-5))
-            nodes = torch.zeros(rows, dtype=torch.int64)
-            backward(edge_sum(normal(rows, channels), nodes, nodes))
-            backward(moments_of_segments(normal(rows, channels), nodes, nodes[:1], nodes[:1] + rows))
-
     def trials() -> None:
         numbers = torch.zeros(2, dtype=torch.int64)
         found = torch.empty(2, PER_TRIAL, dtype=torch.float64)
         trial_kernel[(2,)](numbers, numbers, numbers, numbers, found, TRIALS=TRIALS, BITS=TRIAL_BITS, num_warps=1)
 
     return {
-        "graph networks": graph_networks,
         "linear layers": linear_layers,
         "sampling": sampling,
         "trials of speculative sampling": trials,
@@ -390,6 +398,8 @@ def compile_all(capability: int, states: list[int], dtypes: list[str]) -> list[C
         double = name == "float64"
         for case, run in other_cases(dtype).items():
             done += compile_case(capability, f"{case}, {name}", run, extreme=double or case.endswith((" 16", " 16384")))
+        for case, run in graph_cases(dtype).items() if name in ("float32", "float64") else ():
+            done += compile_case(capability, f"{case}, {name}", run, extreme=double)
         for count in states:
             for case, run in (sequence_cases(count, dtype) | step_cases(count, dtype)).items():
                 described = f"{case}, {count} states, {name}"

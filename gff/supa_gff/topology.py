@@ -1,7 +1,6 @@
 """Edges and graphs of the nodes of a batch, for one or several hypotheses."""
 
 from dataclasses import dataclass, replace
-from functools import cached_property
 
 import torch
 from torch import Tensor
@@ -108,16 +107,7 @@ class Topology:
         total = zeros.index_add(1, graph, values[:, : self.num_real])
         if how == "sum":
             return total
-        mean = total / self.sizes.to(values.dtype)[:, None]
-        return mean if how == "mean" else torch.cat([total, mean, largest()], 2)
-
-    @cached_property
-    def sizes(self) -> Tensor:
-        """(graphs,) float32 number of real nodes of each graph, at least 1."""
         # `bincount` would wait for a GPU.
-        ones = torch.ones(1, device=self.graph.device).expand(self.num_real)
-        return (
-            torch.zeros(self.num_graphs, device=self.graph.device)
-            .index_add(0, self.graph[: self.num_real], ones)
-            .clamp(min=1)
-        )
+        ones = total.new_ones(1).expand(len(graph))
+        mean = total / total.new_zeros(self.num_graphs).index_add(0, graph, ones).clamp(min=1)[:, None]
+        return mean if how == "mean" else torch.cat([total, mean, largest()], 2)

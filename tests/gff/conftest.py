@@ -17,17 +17,29 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-@pytest.fixture(params=["operations", "interpreter", pytest.param("kernels", marks=pytest.mark.gpu)])
+KERNELS = ["interpreter", pytest.param("cuda", marks=pytest.mark.gpu)]
+
+
+@pytest.fixture(params=["operations", *KERNELS])
 def kernel_device(request, monkeypatch):
     """Select operations of PyTorch or Triton kernels, and return the device of the inputs."""
-    import torch
-    from triton_interpreter import prepare_interpreter
+    return _device_of(request.param, monkeypatch)
 
-    if request.param == "kernels":
-        if not torch.cuda.is_available():
-            pytest.skip("no CUDA device")
-        return "cuda"
-    if request.param == "interpreter":
+
+@pytest.fixture(params=KERNELS)
+def only_kernel_device(request, monkeypatch):
+    """Select Triton kernels, and return the device of the inputs."""
+    return _device_of(request.param, monkeypatch)
+
+
+def _device_of(kind, monkeypatch):
+    import torch
+    from triton_interpreter import poison_empty_memory, prepare_interpreter
+
+    if kind == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no CUDA device")
+    if kind == "interpreter":
         prepare_interpreter(monkeypatch)
         monkeypatch.setattr("supa_gff.graph_ops.backend.uses_kernels", lambda _: True)
-    return "cpu"
+    poison_empty_memory(monkeypatch)
+    return "cuda" if kind == "cuda" else "cpu"

@@ -135,6 +135,13 @@ def test_module_is_a_copy_with_gradients_through_all_layers(graphs):
     assert all(parameter.grad is not None for parameter in module.parameters())
 
 
+def test_module_compiles_without_graph_breaks(graphs):
+    module = export(_trained(graphs, preset("best"), "graph"))
+    compiled = torch.compile(module, fullgraph=True, backend="eager")
+    alone = graphs[0]
+    torch.testing.assert_close(compiled(alone.x, alone.edge_index), module(alone.x, alone.edge_index))
+
+
 def test_saved_module_loads_in_another_process(graphs, tmp_path):
     network = _trained(graphs, preset("best"), "graph")
     module = export(network)

@@ -34,11 +34,15 @@ def test_each_member_is_normalised_by_its_own_real_rows(kernel_device, copies, s
     weight, bias = (torch.randn(members, channels, generator=random, dtype=torch.float64) for _ in range(2))
     weight.requires_grad_(), bias.requires_grad_()
     real = torch.arange(length) < torch.tensor(sizes)[:, None]
-    slope = torch.randn(x.shape, generator=random, dtype=torch.float64)
+    # Neither the values nor the slopes are contiguous.
+    slope = torch.randn(length, channels, generator=random, dtype=torch.float64).expand(x.shape)
     expected = naive(x, Rows.of(real, torch.float64), weight, bias)
     grads = torch.autograd.grad(expected, (x, weight, bias), slope)
 
-    own, own_weight, own_bias = (v.detach().to(kernel_device, dtype).requires_grad_() for v in (x, weight, bias))
+    own, own_weight, own_bias = (v.detach().to(kernel_device, dtype) for v in (x, weight, bias))
+    own = own.transpose(2, 3).contiguous().transpose(2, 3)
+    for value in (own, own_weight, own_bias):
+        value.requires_grad_()
     running = [torch.full((members, channels), float(k), dtype=dtype, device=kernel_device) for k in range(2)]
     found = masked_batch_norm(
         own, Rows.of(real.to(kernel_device), dtype), own_weight, own_bias, *running, momentum=MOMENTUM, eps=EPS

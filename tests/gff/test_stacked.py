@@ -72,10 +72,25 @@ def test_networks_that_are_trained_together_equal_single_trainings(name, changes
         assert_same(before, together[0].network, dataset)
 
 
-def test_gradients_of_weights_are_added_over_parts_of_the_rows(monkeypatch):
+@pytest.mark.parametrize(("rows", "parts"), [(48, 1), (256, 2), (768, 4)])
+def test_gradients_of_linear_maps_are_added_over_parts_of_the_rows(rows, parts):
+    random = torch.Generator().manual_seed(rows)
+    assert modules._parts(rows, 5) == parts
+    x, weight, bias, slope = (
+        torch.randn(*shape, generator=random, dtype=torch.float64).requires_grad_()
+        for shape in ((2, rows, 5), (2, 3, 5), (2, 3), (2, rows, 3))
+    )
+    found = modules._Linear.apply(x, weight, bias)
+    expected = torch.einsum("mri,moi->mro", x, weight) + bias[:, None]
+    torch.testing.assert_close(found, expected)
+    grads = [torch.autograd.grad(values, (x, weight, bias), slope) for values in (found, expected)]
+    torch.testing.assert_close(*grads)
+
+
+def test_parts_of_the_rows_do_not_change_a_training(monkeypatch):
     monkeypatch.setattr(modules, "_ROWS_OF_PART", 8)
     used = []
-    monkeypatch.setattr(modules, "_parts", lambda rows, parts=modules._parts: used.append(parts(rows)) or used[-1])
+    monkeypatch.setattr(modules, "_parts", lambda *a, parts=modules._parts: used.append(parts(*a)) or used[-1])
     dataset = graphs()
     method = short("best", epochs=1)
     together = members(method, dataset)

@@ -3,7 +3,7 @@
 import pytest
 import torch
 from tracing import without_trace
-from triton_interpreter import prepare_interpreter
+from triton_interpreter import poison_empty_memory, prepare_interpreter
 
 CUDA = torch.cuda.is_available()
 
@@ -36,16 +36,7 @@ def _one_thread():
 
 @pytest.fixture(autouse=True)
 def _empty_memory_is_poisoned(monkeypatch):
-    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
-        monkeypatch.setattr(owner, name, _poisoned(getattr(owner, name)))
-
-
-def _poisoned(make):
-    def empty(*args, **kwargs):
-        made = make(*args, **kwargs)
-        return made.fill_(torch.nan) if made.is_floating_point() else made
-
-    return empty
+    poison_empty_memory(monkeypatch)
 
 
 @pytest.fixture

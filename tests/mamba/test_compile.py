@@ -35,9 +35,9 @@ def test_all_kernels_fit_into_the_gpu_with_the_least_shared_memory(root, tmp_pat
     assert not done.returncode, done.stderr
     files = [
         file
-        for room in ("gff", "mamba")
+        for folder in ("gff", "mamba")
         for name in ("kernels.py", "kernels/*.py")
-        for file in (root / room).rglob(name)
+        for file in (root / folder).rglob(name)
     ]
     written = {name for file in files for name in re.findall(KERNELS, file.read_text(), re.MULTILINE)}
     assert written == {kernel["kernel"] for kernel in found}

@@ -1,4 +1,4 @@
-"""Use Triton's interpreter, which runs kernels on a CPU."""
+"""Tests of Triton kernels: the interpreter, which runs them on a CPU, and memory that they must write."""
 
 import importlib.util
 import os
@@ -33,3 +33,17 @@ def _allow_ranges_over_loaded_values(monkeypatch, interpreter):
         tensor.__index__ = lambda self: int(self.handle.data.item())
 
     monkeypatch.setattr(interpreter, "_patch_lang_tensor", patch)
+
+
+def poison_empty_memory(monkeypatch):
+    """Fill empty tensors with NaN, so that a kernel must write all of its results."""
+    for owner, name in ((torch, "empty"), (torch, "empty_like"), (torch.Tensor, "new_empty")):
+        monkeypatch.setattr(owner, name, _poisoned(getattr(owner, name)))
+
+
+def _poisoned(make):
+    def empty(*args, **kwargs):
+        made = make(*args, **kwargs)
+        return made.fill_(torch.nan) if made.is_floating_point() else made
+
+    return empty

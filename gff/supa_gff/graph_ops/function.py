@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from supa_gff.graph_ops import backend
 
@@ -11,8 +12,8 @@ from supa_gff.graph_ops import backend
 def edge_sum(x: Tensor, source: Tensor, goal: Tensor) -> Tensor:
     """Add the features of the source of each edge to its target.
 
-    On a GPU with Triton, one kernel does it without storing the features of edges. The order of the additions is
-    random, as in ``index_add_``.
+    On a GPU one Triton kernel does it, without storing the features of edges. The order of its additions is random, as
+    in ``index_add_``, and an edge with a node that does not exist makes the results NaN.
 
     Args:
         x: (nodes, channels) float32 or float64 node features.
@@ -29,11 +30,13 @@ def edge_sum(x: Tensor, source: Tensor, goal: Tensor) -> Tensor:
     return torch.zeros_like(x).index_add_(0, goal, x.index_select(0, source))
 
 
-def moments_of_segments(values: Tensor, graph: Tensor, begin: Tensor, sizes: Tensor) -> Tensor:
+def moments_of_graphs(values: Tensor, graph: Tensor, begin: Tensor, sizes: Tensor) -> Tensor:
     """Compute the sum, mean and maximum over the nodes of each graph by Triton kernels.
 
+    Equal maxima share the gradient.
+
     Args:
-        values: (nodes, channels) float32 or float64 values.
+        values: (nodes, channels) float32 or float64 values on a CUDA device.
         graph: (nodes,) int64 graph of each node, in ascending order.
         begin: (graphs,) int64 first node of each graph.
         sizes: (graphs,) int64 number of nodes of each graph, or 0 for a graph whose results are zero.
@@ -46,7 +49,7 @@ def moments_of_segments(values: Tensor, graph: Tensor, begin: Tensor, sizes: Ten
 
 
 class _EdgeSum(torch.autograd.Function):
-    """`edge_sum` by a kernel. The gradient is the sum over the reversed edges."""
+    """`edge_sum` by a kernel. The gradient is the sum over the reversed edges, so any derivative exists."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, source: Tensor, goal: Tensor) -> Tensor:
@@ -57,14 +60,12 @@ class _EdgeSum(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
-        from supa_gff.graph_ops.launch import add_edges
-
         source, goal = ctx.saved_tensors
-        return add_edges(slopes[0].contiguous(), goal, source), None, None
+        return edge_sum(slopes[0], goal, source), None, None
 
 
 class _Moments(torch.autograd.Function):
-    """`moments_of_segments`. Equal maxima of a graph share the gradient."""
+    """`moments_of_graphs`."""
 
     @staticmethod
     def forward(ctx: Any, values: Tensor, graph: Tensor, begin: Tensor, sizes: Tensor) -> Tensor:
@@ -76,6 +77,7 @@ class _Moments(torch.autograd.Function):
         return pooled
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         from supa_gff.graph_ops.launch import pool_moments_backward
 

@@ -1,4 +1,7 @@
-"""Triton kernels of sums over edges and over graphs."""
+"""Triton kernels of sums over edges and over graphs.
+
+All programs process a block of channels: of a tile of edges, of one graph, or of a tile of nodes.
+"""
 
 import triton
 import triton.language as tl
@@ -11,16 +14,20 @@ def edge_sum_kernel(
     goal_ptr,
     y_ptr,
     edges,
+    nodes,
     CHANNELS: tl.constexpr,
     EDGES: tl.constexpr,
     BLOCK: tl.constexpr,
 ):
     edge = tl.program_id(0).to(tl.int64) * EDGES + tl.arange(0, EDGES)
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
-    source = tl.load(source_ptr + edge, edge < edges, 0)
-    goal = tl.load(goal_ptr + edge, edge < edges, 0)
+    source = tl.load(source_ptr + edge, edge < edges, 0).to(tl.int64)
+    goal = tl.load(goal_ptr + edge, edge < edges, 0).to(tl.int64)
     live = (edge < edges)[:, None] & (c < CHANNELS)[None, :]
-    x = tl.load(x_ptr + source[:, None] * CHANNELS + c[None, :], live, 0.0)
+    # A node that does not exist must be noticed, but the kernel cannot raise an error.
+    exists = (source >= 0) & (source < nodes) & (goal >= 0) & (goal < nodes)
+    goal = tl.where(exists, goal, 0)
+    x = tl.load(x_ptr + source[:, None] * CHANNELS + c[None, :], live & exists[:, None], float("nan"))
     tl.atomic_add(y_ptr + goal[:, None] * CHANNELS + c[None, :], x, live, sem="relaxed")
 
 
@@ -39,6 +46,7 @@ def moments_kernel(
     c = tl.program_id(1) * BLOCK + tl.arange(0, BLOCK)
     inside = c < CHANNELS
     begin, size = tl.load(begin_ptr + graph), tl.load(sizes_ptr + graph)
+    # The ties are the nodes with the largest value.
     total = tl.zeros([BLOCK], x_ptr.dtype.element_ty)
     ties, largest = tl.zeros_like(total), tl.full([BLOCK], float("-inf"), x_ptr.dtype.element_ty)
     for start in range(0, size, ROWS):

@@ -1,12 +1,10 @@
 """Launches of the Triton kernels of sums over edges and over graphs."""
 
-from contextlib import AbstractContextManager
-from typing import Any
-
 import torch
 import triton
 from torch import Tensor
 
+from supa_gff.graph_ops.backend import device_guard
 from supa_gff.graph_ops.kernels import edge_sum_kernel, moments_backward_kernel, moments_kernel
 
 EDGES = 32
@@ -31,9 +29,9 @@ def add_edges(x: Tensor, source: Tensor, goal: Tensor) -> Tensor:
     total, count = torch.zeros_like(x), len(source)
     if count and x.numel():
         blocks, options = _of_channels(x.shape[1])
-        with _on_device_of(x):
+        with device_guard(x):
             edge_sum_kernel[triton.cdiv(count, EDGES), blocks](
-                x, source.contiguous(), goal.contiguous(), total, count, EDGES=EDGES, **options
+                x, source.contiguous(), goal.contiguous(), total, count, len(x), EDGES=EDGES, **options
             )
     return total
 
@@ -52,7 +50,7 @@ def pool_moments(values: Tensor, begin: Tensor, sizes: Tensor) -> tuple[Tensor, 
     graphs, channels = len(sizes), values.shape[1]
     pooled, ties = values.new_empty(graphs, 3 * channels), values.new_empty(graphs, channels)
     blocks, options = _of_channels(channels)
-    with _on_device_of(values):
+    with device_guard(values):
         moments_kernel[graphs, blocks](values, begin, sizes, pooled, ties, ROWS=ROWS, **options)
     return pooled, ties
 
@@ -75,7 +73,7 @@ def pool_moments_backward(
     """
     found, (nodes, channels) = torch.empty_like(values), values.shape
     blocks, options = _of_channels(channels)
-    with _on_device_of(values):
+    with device_guard(values):
         moments_backward_kernel[triton.cdiv(nodes, ROWS), blocks](
             grad, values, graph, sizes, pooled, ties, found, nodes, ROWS=ROWS, **options
         )
@@ -86,8 +84,3 @@ def _of_channels(channels: int) -> tuple[int, dict[str, int]]:
     """Return the number of blocks of channels, and the constants of a launch."""
     block = min(MOST_CHANNELS, triton.next_power_of_2(channels))
     return triton.cdiv(channels, block), {"CHANNELS": channels, "BLOCK": block}
-
-
-def _on_device_of(x: Tensor) -> AbstractContextManager[Any]:
-    """Return a context in which kernels are launched on the device of a tensor."""
-    return torch.cuda.device_of(x)  # type: ignore[no-untyped-call]

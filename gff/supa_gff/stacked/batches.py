@@ -10,7 +10,7 @@ from torch import Tensor
 
 from supa_gff.batch import Batch
 from supa_gff.graph_ops import backend
-from supa_gff.graph_ops.function import moments_of_segments
+from supa_gff.graph_ops.function import moments_of_graphs
 from supa_gff.graph_set import GraphSet
 from supa_gff.stacked.rows import Rows
 from supa_gff.topology import Topology
@@ -37,18 +37,18 @@ class PaddedTopology(Topology):
     Args:
         spare: (edges,) int64 padded node of the same member for each edge.
         begin: (units,) int64 first node of each unit.
-        filled: (units,) int64 number of nodes of each unit, 0 for padding.
+        sizes: (units,) int64 number of nodes of each unit, 0 for padding.
     """
 
     spare: Tensor = field(kw_only=True)
     begin: Tensor = field(kw_only=True)
-    filled: Tensor = field(kw_only=True)
+    sizes: Tensor = field(kw_only=True)
 
     def pool(self, values: Tensor, how: str) -> Tensor:
         """Pool over the nodes of each unit; see `Topology.pool`. On a GPU, moments of padding are zero."""
         if how != "moments" or len(values) > 1 or not backend.uses_kernels(values):
             return super().pool(values, how)
-        return moments_of_segments(values[0], self.graph, self.begin, self.filled)[None]
+        return moments_of_graphs(values[0], self.graph, self.begin, self.sizes)[None]
 
     def thinned(self, dropout: float) -> Topology:
         """Return the topology without some random edges; see `Topology.thinned`."""
@@ -66,7 +66,7 @@ class PaddedBatch(Batch):
         real: Rows of the units.
         spare: See `PaddedTopology`.
         begin: See `PaddedTopology`.
-        filled: See `PaddedTopology`.
+        sizes: See `PaddedTopology`.
         parts: Function that yields the parts of the batch, for `split`.
     """
 
@@ -74,14 +74,14 @@ class PaddedBatch(Batch):
     real: Rows = field(kw_only=True)
     spare: Tensor = field(kw_only=True)
     begin: Tensor = field(kw_only=True)
-    filled: Tensor = field(kw_only=True)
+    sizes: Tensor = field(kw_only=True)
     parts: Callable[[], Iterator[Batch]] | None = None
 
     def topology(self, _edge_attr: Tensor | None) -> Topology:
         """Return the topology; see `Batch.topology`. Networks that use features of edges cannot be stacked."""
         return PaddedTopology(
             self.edge_index, self.graph, self.num_graphs, self.num_nodes, spare=self.spare, begin=self.begin,
-            filled=self.filled,
+            sizes=self.sizes,
         )  # fmt: skip
 
     def split(self, _parts: int) -> Iterator[Batch]:
@@ -175,7 +175,7 @@ class PaddedBatches:
             real=Rows.of(real, x.dtype),
             spare=spare,
             begin=begin,
-            filled=(sizes * real).view(-1),
+            sizes=(sizes * real).view(-1),
             parts=parts,
         )
 

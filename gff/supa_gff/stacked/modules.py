@@ -167,7 +167,7 @@ class _Linear(torch.autograd.Function):
         slope = slopes[0]
         members, rows, _ = x.shape
         of_x = torch.bmm(slope, weight) if ctx.needs_input_grad[0] else None
-        parts = _parts(rows)
+        parts = _parts(rows, weight.shape[2])
         each = [values.reshape(members * parts, rows // parts, -1) for values in (slope, x)]
         of_weight = torch.bmm(each[0].transpose(1, 2), each[1])
         if parts > 1:
@@ -175,9 +175,12 @@ class _Linear(torch.autograd.Function):
         return of_x, of_weight, slope.sum(1) if ctx.needs_input_grad[2] else None
 
 
-def _parts(rows: int) -> int:
-    """Return in how many equal parts rows are divided, a power of two. Parts have at least `_ROWS_OF_PART` rows."""
-    parts = 1
-    while rows % (2 * parts) == 0 and rows // (2 * parts) >= _ROWS_OF_PART:
+def _parts(rows: int, channels: int) -> int:
+    """Return in how many equal parts rows are divided, a power of two.
+
+    A part has at least as many rows as input channels, so the products of all parts need no more memory than the rows.
+    """
+    parts, least = 1, max(_ROWS_OF_PART, channels)
+    while rows % (2 * parts) == 0 and rows // (2 * parts) >= least:
         parts *= 2
     return parts

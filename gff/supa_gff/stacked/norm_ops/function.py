@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
 from supa_gff.graph_ops import backend
 from supa_gff.stacked.rows import Rows
@@ -22,8 +23,8 @@ def masked_batch_norm(
 ) -> Tensor:
     """Normalise the rows of each member in training, and update its running statistics.
 
-    Padding is normalised with the statistics of the real rows, to which it does not contribute. On a GPU with Triton,
-    two kernels do all of the work. Elsewhere operations of PyTorch do.
+    Padding is normalised with the statistics of the real rows, to which it does not contribute. On a GPU there is one
+    Triton kernel for the results and one for the gradients.
 
     Args:
         x: (copies, members, rows, channels) float32 or float64 values.
@@ -66,6 +67,7 @@ class _KernelBatchNorm(torch.autograd.Function):
         return out
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         from supa_gff.stacked.norm_ops.launch import normalise_backward
 
@@ -93,6 +95,7 @@ class _BatchNorm(torch.autograd.Function):
         return torch.addcmul(bias[:, None], centred, scale[:, None]), mean, var
 
     @staticmethod
+    @once_differentiable
     def backward(ctx: Any, *slopes: Tensor) -> tuple[Tensor | None, ...]:
         centred, shares, rate, scale = ctx.saved_tensors
         slope = slopes[0]

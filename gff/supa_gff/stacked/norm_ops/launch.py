@@ -4,6 +4,7 @@ import torch
 import triton
 from torch import Tensor
 
+from supa_gff.graph_ops.backend import device_guard
 from supa_gff.stacked.norm_ops.kernels import normalise_backward_kernel, normalise_kernel
 from supa_gff.stacked.rows import Rows
 
@@ -40,7 +41,7 @@ def normalise(
     """
     y, mean, rate = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
     grid, options = _launch(x)
-    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+    with device_guard(x):
         normalise_kernel[grid](
             x, rows.shares, rows.counts, weight, bias, running_mean, running_var, y, mean, rate, len(x), x.shape[2],
             EPS=eps, MOMENTUM=momentum, **options,
@@ -66,7 +67,7 @@ def normalise_backward(
     """
     x_grad, weight_grad, bias_grad = torch.empty_like(x), torch.empty_like(weight), torch.empty_like(weight)
     grid, options = _launch(x)
-    with torch.cuda.device_of(x):  # type: ignore[no-untyped-call]
+    with device_guard(x):
         normalise_backward_kernel[grid](
             y_grad, x, shares, weight, mean, rate, x_grad, weight_grad, bias_grad, len(x), x.shape[2], **options
         )
