@@ -26,6 +26,12 @@ def _pytorch_compiles_without_trace():
         yield
 
 
+@pytest.fixture(scope="module", autouse=True)
+def _no_compiled_programs_of_other_files():
+    """Forget compiled programs: after a number of them, PyTorch runs a function without compiling it."""
+    torch._dynamo.reset()
+
+
 @pytest.fixture(autouse=True)
 def _one_thread():
     threads = torch.get_num_threads()
