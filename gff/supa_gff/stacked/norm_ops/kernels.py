@@ -9,6 +9,14 @@ import triton.language as tl
 
 
 @triton.jit
+def tile_of_rows(step, tiles, rows, member, members, c, CHANNELS: tl.constexpr, ROWS: tl.constexpr):
+    """Return the rows of a tile of one copy of a member, and the places of their channels."""
+    copy, tile = step // tiles, step % tiles
+    row = tile * ROWS + tl.arange(0, ROWS)
+    return row, ((copy * members + member).to(tl.int64) * rows + row)[:, None] * CHANNELS + c[None, :]
+
+
+@triton.jit
 def normalise_kernel(
     x_ptr,
     shares_ptr,
@@ -38,10 +46,8 @@ def normalise_kernel(
     weight = tl.load(weight_ptr + own, inside, 0.0)
     mean, squares, number = tl.zeros_like(weight), tl.zeros_like(weight), tl.zeros_like(weight)
     for step in range(copies * tiles):
-        copy, tile = step // tiles, step % tiles
-        row = tile * ROWS + tl.arange(0, ROWS)
+        row, place = tile_of_rows(step, tiles, rows, member, members, c, CHANNELS, ROWS)
         real = tl.load(shares_ptr + member * rows + row, row < rows, 0.0) > 0
-        place = ((copy * members + member).to(tl.int64) * rows + row)[:, None] * CHANNELS + c[None, :]
         live = real[:, None] & inside[None, :]
         x = tl.load(x_ptr + place, live, 0.0)
         count = tl.sum(real.to(x.dtype), 0)
@@ -64,9 +70,7 @@ def normalise_kernel(
     tl.store(running_var_ptr + own, old_var + MOMENTUM * (squares / (count - 1.0) - old_var), inside)
     scale, bias = weight * rate, tl.load(bias_ptr + own, inside, 0.0)
     for step in range(copies * tiles):
-        copy, tile = step // tiles, step % tiles
-        row = tile * ROWS + tl.arange(0, ROWS)
-        place = ((copy * members + member).to(tl.int64) * rows + row)[:, None] * CHANNELS + c[None, :]
+        row, place = tile_of_rows(step, tiles, rows, member, members, c, CHANNELS, ROWS)
         live = (row < rows)[:, None] & inside[None, :]
         x = tl.load(x_ptr + place, live, 0.0)
         tl.store(y_ptr + place, (x - mean[None, :]) * scale[None, :] + bias[None, :], live)
@@ -97,9 +101,7 @@ def normalise_backward_kernel(
     mean, rate = tl.load(mean_ptr + own, inside, 0.0), tl.load(rate_ptr + own, inside, 0.0)
     of_bias, of_weight = tl.zeros_like(mean), tl.zeros_like(mean)
     for step in range(copies * tiles):
-        copy, tile = step // tiles, step % tiles
-        row = tile * ROWS + tl.arange(0, ROWS)
-        place = ((copy * members + member).to(tl.int64) * rows + row)[:, None] * CHANNELS + c[None, :]
+        row, place = tile_of_rows(step, tiles, rows, member, members, c, CHANNELS, ROWS)
         live = (row < rows)[:, None] & inside[None, :]
         y_grad = tl.load(y_grad_ptr + place, live, 0.0)
         x = tl.load(x_ptr + place, live, 0.0)
@@ -111,11 +113,9 @@ def normalise_backward_kernel(
     scale = tl.load(weight_ptr + own, inside, 0.0) * rate
     of_mean, of_var = scale * of_bias / copies, scale * rate * of_weight / copies
     for step in range(copies * tiles):
-        copy, tile = step // tiles, step % tiles
-        row = tile * ROWS + tl.arange(0, ROWS)
+        row, place = tile_of_rows(step, tiles, rows, member, members, c, CHANNELS, ROWS)
         # Only real rows contribute to the mean and the variance: the share of padding is 0.
         share = tl.load(shares_ptr + member * rows + row, row < rows, 0.0)[:, None]
-        place = ((copy * members + member).to(tl.int64) * rows + row)[:, None] * CHANNELS + c[None, :]
         live = (row < rows)[:, None] & inside[None, :]
         y_grad = tl.load(y_grad_ptr + place, live, 0.0)
         x = tl.load(x_ptr + place, live, 0.0)
