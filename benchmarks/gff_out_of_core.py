@@ -3,7 +3,7 @@
     python benchmarks/gff_out_of_core.py [--nodes 100000] [--edges 2000000] [--features 128] [--layers 8]
         [--device cuda] [--threads 2] [--parts graph local sampled pipeline] [--folder out_of_core]
 
-The full size is --nodes 10000000 --edges 200000000. It needs 6 GB of disk for the graph and 16 GB for kept inputs.
+The full size is --nodes 10000000 --edges 200000000. It needs 6 GiB of disk for the graph and 15 GiB for kept inputs.
 
 The graph has a power-law degree distribution with exponent 2.5. An edge joins nodes of the same class with probability
 --homophily, and any nodes otherwise. One node in ten is informative: its features are those of its class, with noise.
