@@ -2,12 +2,14 @@
 
     python benchmarks/generator_outliers.py [--preset small] [--models transformer mamba2 mamba] [--n-layer 6]
                                             [--epochs 8] [--batches-per-epoch 100] [--stream critical] [--device cuda]
-                                            [--seeds 0 1] [--json results.json] [--image kurtosis.png]
+                                            [--seeds 0 1] [--checkpoints FOLDER] [--json results.json]
+                                            [--image kurtosis.png]
 
 For each model and each kind of block the script trains a generator on simulated showers, and prints after each epoch
 the nats per hit of the validation showers, and the statistics of ``supa_mamba.activation_statistics`` of the residual
 after each layer: kurtosis, maximum over median, mean cosine between hits, and root mean square. The JSON file is
 written after each training, and the image shows the kurtosis and the nats per hit against the number of steps.
+Checkpoints, such as transformer-pre-norm-0.ckpt, are for ``generator_int8.py`` and ``supa mamba sample``.
 """
 
 import argparse
@@ -22,7 +24,14 @@ from measuring import give, gpu_facts, note, torch_facts
 
 from supa.plotting.style import COLOURS, hide_frame
 from supa_learning import Callback, Epoch, Processes, Trainer
-from supa_mamba import GENERATOR_PRESETS, GeneratorConfig, stack_activations, stream_generator_task
+from supa_mamba import (
+    GENERATOR_PRESETS,
+    GeneratorCheckpoint,
+    GeneratorConfig,
+    GeneratorTask,
+    stack_activations,
+    stream_generator_task,
+)
 
 BLOCKS = ("pre-norm", "outlier-protected")
 
@@ -52,10 +61,13 @@ def main() -> None:
     parser.add_argument("--stream", default="critical")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
     parser.add_argument("--seeds", nargs="+", type=int, default=[0])
+    parser.add_argument("--checkpoints", type=Path, help="folder for the trained generators")
     parser.add_argument("--json", type=Path)
     parser.add_argument("--image", type=Path)
     given = parser.parse_args()
-    settings = {name: value for name, value in vars(given).items() if name not in ("json", "image")}
+    settings = {name: value for name, value in vars(given).items() if name not in ("checkpoints", "json", "image")}
+    if given.checkpoints:
+        given.checkpoints.mkdir(parents=True, exist_ok=True)
     results = (gpu_facts() if given.device == "cuda" else torch_facts()) | {"settings": settings, "trainings": []}
     for model in given.models:
         for seed in given.seeds:
@@ -81,9 +93,12 @@ def trained(model: Any, block: Any, seed: int, given: argparse.Namespace) -> dic
         processes=Processes(device=torch.device(given.device)),
     )
     record, start = Record(), time.perf_counter()
-    Trainer(task, callbacks=[record]).run()
+    trainer: Trainer[GeneratorTask] = Trainer(task, callbacks=[record])
+    trainer.run()
     found: dict[str, Any] = {"model": model, "block": block, "seed": seed, "nats per hit": record.nats}
     found |= {"seconds": round(time.perf_counter() - start, 1), "after each epoch": record.activations}
+    if given.checkpoints:
+        GeneratorCheckpoint.of(trainer).save(given.checkpoints / f"{model}-{block}-{seed}.ckpt")
     note(f"{model}, {block}, seed {seed}: {record.nats[-1]} nats per hit, {record.activations[-1]}")
     return found
 
