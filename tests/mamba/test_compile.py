@@ -24,7 +24,7 @@ def compiled(root, tmp_path, *options):
     """Run the check in a process of its own, in which Triton compiles kernels instead of interpreting them."""
     results = tmp_path / "results.json"
     environment = os.environ | {"TRITON_CACHE_DIR": str(tmp_path / "cache"), "TRITON_INTERPRET": "0"}
-    command = [sys.executable, str(root / "benchmarks" / "mamba_compile.py"), *options, "--json", str(results)]
+    command = [sys.executable, str(root / "benchmarks" / "compile_kernels.py"), *options, "--json", str(results)]
     done = subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
     return done, json.loads(results.read_text())["compiled"] if results.exists() else []
 
