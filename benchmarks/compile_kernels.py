@@ -1,7 +1,7 @@
 """Compile every Triton kernel of the package for several GPUs, and list registers, spills and shared memory.
 
     python benchmarks/compile_kernels.py [--capabilities 80 86 89 90 100] [--states 16 64 128 256]
-                                       [--dtypes float32 bfloat16 float64] [--json results.json]
+                                         [--dtypes float32 bfloat16 float64] [--json results.json]
 
 No GPU is needed. The public functions run forward and backward on small inputs, and each launch of a kernel compiles it
 for a GPU of the given compute capability instead of running it. Arguments and constants are therefore those of real
