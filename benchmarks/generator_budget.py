@@ -6,8 +6,9 @@
 Each checkpoint of ``supa mamba train-generator`` or ``supa mamba distil`` makes N showers without refinement, by
 rejection, and by resampling of one of 2, 4 and 8 showers. The seconds contain the sampling of all showers that are
 needed and the refinement with its classifier, but not the simulation of the true showers, which every method shares. A
-rejection samples as many showers as its acceptance requires: a first, smaller sample measures the acceptance, and its
-time counts, too. A refinement is refused if the effective size of its sample is smaller than N.
+rejection samples as many showers as its acceptance requires: a first, smaller sample measures the acceptance. If it is
+lower in the next sample, a larger one follows, and the time of all of them counts. A refinement is refused if the
+effective size of its sample is smaller than N.
 
 The refining classifier sees observables. Three other ones with new true showers judge the result: boosted trees on the
 observables (high-level) and on the energies in the cells of ``supa.CALOGAN`` (low-level), and a Mamba encoder of the
@@ -114,10 +115,14 @@ def resampled(model: ShowerGenerator, true: supa.Showers, k: int, given: argpars
 def rejected(model: ShowerGenerator, true: supa.Showers, given: argparse.Namespace) -> Timed:
     """Refine a sample by rejection that is as large as the acceptance requires."""
     few = sampled(model, true.config, max(1000, int(FIRST_SHARE * given.showers)), given.batch_size)
-    trial = refined(few, true, None)
-    needed = int(MARGIN * given.showers * few.sampled / len(trial.showers)) + 1
-    result = refined(sampled(model, true.config, needed, given.batch_size, first=few.sampled), true, None)
-    return Timed(result.showers[: given.showers], trial.seconds + result.seconds, few.sampled + needed)
+    last, seconds, total = refined(few, true, None), 0.0, few.sampled
+    # The acceptance is one over the largest weight, which grows with the sample. So a sample can be too small.
+    while len(last.showers) < given.showers:
+        seconds += last.seconds
+        needed = int(MARGIN * given.showers * last.sampled / len(last.showers)) + 1
+        last = refined(sampled(model, true.config, needed, given.batch_size, first=total), true, None)
+        total += needed
+    return Timed(last.showers[: given.showers], seconds + last.seconds, total)
 
 
 def plot(results: dict[str, Any]) -> Figure:
