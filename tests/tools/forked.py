@@ -12,9 +12,15 @@ def run_forked(function, *arguments, timeout=120):
         *arguments: Its arguments.
         timeout: Seconds to wait.
     """
+    process = start_forked(function, *arguments)
+    process.join(timeout)
+    return process.exitcode
+
+
+def start_forked(function, *arguments):
+    """Call a function in a forked process, and return the process."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", DeprecationWarning)  # Python warns about forks of a process with threads
         process = multiprocessing.get_context("fork").Process(target=function, args=arguments)
         process.start()
-    process.join(timeout)
-    return process.exitcode
+    return process
