@@ -196,10 +196,11 @@ FIRST_PAGES = ["README.md", "docs/get_started/first_steps.md"]
 @pytest.mark.parametrize(
     "name", [name if name in FIRST_PAGES else pytest.param(name, marks=pytest.mark.slow) for name in WITH_CODE]
 )
-def test_code_blocks_run(name, tmp_path, monkeypatch):
+def test_code_blocks_run(name, tmp_path, monkeypatch, request):
     page = PAGES[name]
     if re.search(r"torch|learn|gff|mamba", "".join(block.text for block in page.blocks)):
         pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+        request.getfixturevalue("forked_workers")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     _use_made_up_benchmarks(tmp_path / "cache", monkeypatch)
