@@ -3,6 +3,7 @@
 import functools
 import gc
 import importlib.metadata
+import multiprocessing
 import os
 import tempfile
 from pathlib import Path
@@ -97,6 +98,19 @@ def shared_datasets() -> Path:
     if not path.is_dir():
         pytest.skip("the raw files of the graph benchmarks are missing")
     return path
+
+
+@pytest.fixture
+def forked_workers(monkeypatch):
+    """Fork the processes of benchmarks of graph networks, which takes milliseconds instead of seconds of imports.
+
+    On a machine with a GPU they stay new interpreters, because a forked process cannot use the GPU.
+    """
+    import torch
+
+    if not torch.cuda.is_available():
+        fork = multiprocessing.get_context("fork")
+        monkeypatch.setattr("supa_gff.bench.worker_pool.get_context", lambda _: fork)
 
 
 @pytest.fixture

@@ -63,6 +63,8 @@ def _run(*arguments):
     return result
 
 
+# Slow tests below start the command with new interpreters as its processes.
+@pytest.mark.usefixtures("forked_workers")
 def test_bench_prints_writes_and_draws_its_table(folder, tmp_path):
     arguments = _bench(folder, "--methods", "majority,size", "--reference", "majority", "--table", "t.md")
     first = _run(*arguments)

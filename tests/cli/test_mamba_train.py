@@ -12,11 +12,13 @@ from pathlib import Path
 
 import click
 import pytest
+from forked import start_forked
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 
 import supa  # noqa: E402
 import supa_datasets  # noqa: E402
+from supa_cli import main  # noqa: E402
 from supa_cli.mamba import train as command  # noqa: E402
 from supa_mamba.checkpoint import Checkpoint  # noqa: E402
 from supa_mamba.config import TrainingConfig  # noqa: E402
@@ -228,21 +230,28 @@ def test_an_interrupted_step_resumes_to_identical_weights(supa_mamba, monkeypatc
     assert (code, "m.ckpt: finished after 2 epochs" in err) == (0, True)
 
 
+def _train_and_tell_each_epoch(arguments, output):
+    from supa_cli.training import epoch_table, session
+
+    session.SECONDS_BETWEEN_FILES = epoch_table._SECONDS_BETWEEN_LINES = 0.0
+    os.dup2(output, 2)
+    sys.stderr = os.fdopen(2, "w", buffering=1, closefd=False)
+    sys.argv = ["supa", "mamba", *map(str, arguments)]
+    main.main()
+
+
 def test_killed_training_resumes_to_identical_weights(supa_mamba, folder):
     options = [*ENERGY, "--epochs", "12"]
     assert supa_mamba(*options, "--quiet", "-o", "whole.ckpt") == (0, "", "")
-    program = (
-        "import supa_cli.training.session as s, supa_cli.training.epoch_table as p; s.SECONDS_BETWEEN_FILES = 0.0; "
-        "p._SECONDS_BETWEEN_LINES = 0.0; from supa_cli.main import main; main()"
-    )
-    with subprocess.Popen(
-        [sys.executable, "-c", program, "mamba", *options, "-o", "m.ckpt"],
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, stderr=subprocess.PIPE, text=True,
-    ) as process:  # fmt: skip
-        while not process.stderr.readline().startswith("encoder  epoch 2"):
+    output, of_process = os.pipe()
+    process = start_forked(_train_and_tell_each_epoch, [*options, "-o", "m.ckpt"], of_process)
+    os.close(of_process)
+    with os.fdopen(output) as lines:
+        while not lines.readline().startswith("encoder  epoch 2"):
             pass
         process.kill()
-        assert process.wait() == -signal.SIGKILL
+        process.join()
+    assert process.exitcode == -signal.SIGKILL
     stored = Checkpoint.load("m.ckpt")
     assert not stored.finished
     assert stored.epochs >= 2

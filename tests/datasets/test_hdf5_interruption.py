@@ -4,6 +4,7 @@ import errno
 import hashlib
 import os
 import random
+import resource
 import shutil
 import subprocess
 import sys
@@ -12,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from forked import run_forked
 
 import supa
 import supa_datasets
@@ -56,7 +58,8 @@ def test_a_kill_between_any_two_writes_loses_only_unfinished_showers(tmp_path, m
         return call
 
     with monkeypatch.context() as patched:
-        patched.setattr(ChunkQueue, "_write_piece", copied(write_piece, 0.01))
+        share = 0.005 if has_particles else 0.01  # there are many more pieces with trees
+        patched.setattr(ChunkQueue, "_write_piece", copied(write_piece, share))
         patched.setattr(ShowerWriter, "_save", copied(save, 0.1))
         with ShowerWriter(path, showers.run, **options) as writer:
             for start in range(0, 300, 30):
@@ -180,32 +183,25 @@ def test_a_reader_follows_the_partial_file(tmp_path, compression):
     assert counts[-1] > 200
 
 
-FULL = """
-import resource, sys
-import supa
-from supa_datasets import ShowerWriter
-from supa_datasets.chunk_queue import ChunkQueue
-
-run = supa.simulate(0, seed=1).run
-resource.setrlimit(resource.RLIMIT_FSIZE, (int(sys.argv[2]), resource.RLIM_INFINITY))
-try:
-    with ShowerWriter(sys.argv[1], run, compression=sys.argv[3], resume=True) as writer:
-        for _ in range(8):
-            writer.append(supa.simulate(10_000, seed=1, first=writer.next_attempt))
-except OSError as error:
-    print(error)
-"""
+def _fill_the_disk(path, limit, compression):
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit, resource.RLIM_INFINITY))
+    try:
+        with ShowerWriter(path, supa.simulate(0, seed=1).run, compression=compression, resume=True) as writer:
+            for _ in range(8):
+                writer.append(supa.simulate(10_000, seed=1, first=writer.next_attempt))
+    except OSError as error:
+        os.write(1, f"{error}\n".encode())
 
 
 @pytest.mark.parametrize("compression", ["none", pytest.param("gzip", marks=pytest.mark.slow)])
-def test_a_disk_that_is_full_again_on_resuming_is_one_clear_error(tmp_path, compression):
+def test_a_disk_that_is_full_again_on_resuming_is_one_clear_error(tmp_path, capfd, compression):
     """A limit on the file size simulates a full disk. The showers of the partial file must survive."""
     path = tmp_path / "a.h5"
     for limit, saved in ((35_000_000, 20_000), (15_000_000, 20_000), (60_000_000, 40_000)):
-        command = [sys.executable, "-c", FULL, str(path), str(limit), compression]
-        result = subprocess.run(command, capture_output=True, text=True, check=False)
-        assert (result.returncode, result.stderr) == (0, "")
-        assert "the file cannot be written (File too large)" in result.stdout
-        assert result.stdout.count("\n") == 1
+        assert run_forked(_fill_the_disk, path, limit, compression) == 0
+        printed = capfd.readouterr()
+        assert printed.err == ""
+        assert "the file cannot be written (File too large)" in printed.out
+        assert printed.out.count("\n") == 1
         assert [file.name for file in tmp_path.iterdir()] == ["a.h5.partial"]
         assert supa_datasets.resumable(path, supa.simulate(0, seed=1).run).showers > saved

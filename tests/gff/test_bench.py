@@ -183,6 +183,7 @@ def test_failed_jobs_do_not_affect_other_jobs(tmp_path):
     assert "(2 of 5 folds)" in page
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_interruption_does_not_wait_for_running_jobs(tmp_path):
     class Interrupted(Exception):  # noqa: N818
         pass
@@ -231,6 +232,7 @@ def test_job_has_one_thread_and_environment_is_restored(given, tmp_path, monkeyp
     assert os.environ.get("OMP_NUM_THREADS") == given
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_a_group_that_fails_does_not_affect_other_jobs(tmp_path):
     groups = [tuple(JOBS[:3]), *[(job,) for job in JOBS[3:5]]]
     with ResultsFile(tmp_path / "r.jsonl") as file:
@@ -241,6 +243,7 @@ def test_a_group_that_fails_does_not_affect_other_jobs(tmp_path):
     assert [result.measured for result in results[3:]] == [measured(job, None) for job in JOBS[3:5]]
 
 
+@pytest.mark.usefixtures("forked_workers")
 def test_processes_share_the_gpus(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "5,7")
     with ResultsFile(tmp_path / "r.jsonl") as file:

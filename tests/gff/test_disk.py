@@ -278,7 +278,9 @@ def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypat
     one = Network.for_graphs(own_method, graph)
     train(one, graph, TRAIN, VALID, cache="memory", turns=2)
     arguments = (tmp_path, own_method, TRAIN, VALID)
-    other = multiprocessing.get_context("spawn").Process(target=train_in_pipeline, args=(1, *arguments))
+    # A forked process needs no imports, which take seconds, but it cannot compute gradients after a use of the GPU.
+    start = "spawn" if torch.cuda.is_available() else "fork"
+    other = multiprocessing.get_context(start).Process(target=train_in_pipeline, args=(1, *arguments))
     other.start()
 
     def wait(_: float) -> None:

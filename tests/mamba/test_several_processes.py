@@ -77,8 +77,19 @@ def generated():
 
 
 @pytest.fixture(scope="module")
-def two(showers, few, empty, stopped, generated, tmp_path_factory):
-    """Results of two processes."""
+def one(showers, few, empty, generated):
+    """Results of one process."""
+    return {
+        "empty": steps_of(Processes(), *empty),
+        "whole": trained(Processes(), ENERGY, *showers),
+        "padded": trained(Processes(), ENERGY, *few),
+        "generators": generators_trained(Processes(), *generated),
+    }
+
+
+@pytest.fixture(scope="module")
+def two(one, showers, few, empty, stopped, generated, tmp_path_factory):
+    """Results of two processes, which inherit the compiled functions of the one process."""
     folder = tmp_path_factory.mktemp("group")
     return run_together(everything, INPUTS, empty, ENERGY, showers, few, stopped, generated, folder=folder)
 
@@ -99,26 +110,23 @@ def test_gradients_are_summed_also_without_a_gradient_in_one_process(two):
     assert unused.second.weight.grad is None
 
 
-def test_gradients_equal_those_of_one_process_if_a_share_has_no_hits(two, empty):
-    one = steps_of(Processes(), *empty)
-    assert len(one) == 4
+def test_gradients_equal_those_of_one_process_if_a_share_has_no_hits(one, two):
+    assert len(one["empty"]) == 4
     for results in two:
-        torch.testing.assert_close(results["empty"], one, rtol=1e-5, atol=1e-7)
+        torch.testing.assert_close(results["empty"], one["empty"], rtol=1e-5, atol=1e-7)
 
 
-def test_all_processes_end_with_the_same_weights_which_are_those_of_one_process_up_to_rounding(two, showers):
-    one = trained(Processes(), ENERGY, *showers)
+def test_all_processes_end_with_the_same_weights_which_are_those_of_one_process_up_to_rounding(one, two):
     assert _equal(two[0]["whole"]["weights"], two[1]["whole"]["weights"])
     assert two[0]["whole"]["losses"] == two[1]["whole"]["losses"]
-    torch.testing.assert_close(two[0]["whole"]["losses"], one["losses"], rtol=1e-5, atol=0)
-    torch.testing.assert_close(two[0]["whole"]["weights"], one["weights"], rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(two[0]["whole"]["losses"], one["whole"]["losses"], rtol=1e-5, atol=0)
+    torch.testing.assert_close(two[0]["whole"]["weights"], one["whole"]["weights"], rtol=1e-4, atol=1e-5)
 
 
-def test_padded_shares_end_with_the_same_weights_up_to_rounding(two, few):
-    one = trained(Processes(), ENERGY, *few)
+def test_padded_shares_end_with_the_same_weights_up_to_rounding(one, two):
     for results in two:
-        torch.testing.assert_close(results["padded"]["losses"], one["losses"], rtol=1e-5, atol=0)
-        torch.testing.assert_close(results["padded"]["weights"], one["weights"], rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(results["padded"]["losses"], one["padded"]["losses"], rtol=1e-5, atol=0)
+        torch.testing.assert_close(results["padded"]["weights"], one["padded"]["weights"], rtol=1e-4, atol=1e-5)
 
 
 def test_a_training_continues_in_the_same_and_in_another_number_of_processes(two):
@@ -145,17 +153,16 @@ def test_shares_of_stacks_give_the_results_of_the_stack_with_one_sum_for_each_mi
             assert torch.equal(found[k], other[k])
 
 
-def test_two_processes_train_generators_like_one(two, generated):
-    one = generators_trained(Processes(), *generated)
+def test_two_processes_train_generators_like_one(one, two):
     for source in ("memory", "stream"):
         first, second = (results["generators"][source] for results in two)
         assert _equal(first["model"], second["model"])
         assert first["history"] == second["history"]
-        for epoch, expected in zip(first["history"], one[source]["history"], strict=True):
+        for epoch, expected in zip(first["history"], one["generators"][source]["history"], strict=True):
             for kind in (0, 1):
                 for part, figures in expected[kind].items():
                     assert epoch[kind][part] == pytest.approx(figures, rel=1e-4, abs=1e-5)
-        torch.testing.assert_close(first["model"], one[source]["model"], rtol=1e-3, atol=1e-4)
+        torch.testing.assert_close(first["model"], one["generators"][source]["model"], rtol=1e-3, atol=1e-4)
 
 
 def test_gradients_are_replaced_and_stay_in_place():

@@ -16,6 +16,7 @@ from pages import Page, Result, run_page
 
 import supa
 from supa.engines import cuda
+from supa_datasets.benchmark_tasks import shower_metrics
 
 ROOT = Path(__file__).parents[2]
 BUILT = ("_build", "generated")  # folders that building the site fills
@@ -189,21 +190,19 @@ def _check_listed(page: str, names) -> None:
     assert missing == []
 
 
-FIRST_PAGES = ["README.md", "docs/get_started/first_steps.md"]
-"""Pages that every test run checks; the others are slow tests."""
-
-
-@pytest.mark.parametrize(
-    "name", [name if name in FIRST_PAGES else pytest.param(name, marks=pytest.mark.slow) for name in WITH_CODE]
+@pytest.mark.parametrize(  # the page that has a command of each kind, and the others only in the slow tests
+    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "README.md")) for name in WITH_CODE]
 )
-def test_code_blocks_run(name, tmp_path, monkeypatch):
+def test_code_blocks_run(name, tmp_path, monkeypatch, request):
     page = PAGES[name]
     if re.search(r"torch|learn|gff|mamba", "".join(block.text for block in page.blocks)):
         pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
+        request.getfixturevalue("forked_workers")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("MPLBACKEND", "Agg")
     _use_made_up_benchmarks(tmp_path / "cache", monkeypatch)
     monkeypatch.setattr(supa, "write_report", partial(_short_report, supa.write_report))
+    monkeypatch.setattr(shower_metrics, "FLOOR_SAMPLES", 2)
     if cuda_host.COMPILER:  # the kernels run on the host where there is no GPU
         monkeypatch.setattr(cuda, "open_gpu", lambda: cuda_host.Host(tmp_path))
     PREPARED.get(name, lambda _: None)(tmp_path)

@@ -30,7 +30,10 @@ def run_together(job, *arguments, folder, devices=("cpu", "cpu"), backend="gloo"
         backend: Backend for the tensors of the devices.
     """
     folder = Path(folder)
-    torch.multiprocessing.spawn(_work, (job, arguments, folder, devices, backend), nprocs=len(devices))
+    # A forked process needs no imports, which take seconds, but it cannot use a GPU or compute gradients after one.
+    start = "spawn" if torch.cuda.is_available() else "fork"
+    work = job, arguments, folder, devices, backend
+    torch.multiprocessing.start_processes(_work, work, nprocs=len(devices), start_method=start)
     return [torch.load(folder / f"{rank}.pt", map_location="cpu") for rank in range(len(devices))]
 
 
