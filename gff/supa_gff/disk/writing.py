@@ -151,10 +151,10 @@ def _array(what: str, values: Any) -> Array:
         if values.layout != torch.strided:
             raise ValueError(f"{what} must be a dense array or tensor, got {form(values)}; use to_dense().")
         values = values.detach().cpu()
-        return (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        array: Array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        return array
     try:
-        converted: Array = np.asarray(values)
-        return converted
+        return np.asarray(values)
     except ValueError:  # lists of different lengths, or objects that are no arrays
         raise ValueError(f"{what} must be an array or tensor, got {form(values)} that cannot be converted.") from None
 
