@@ -194,6 +194,17 @@ def test_methods_that_need_all_graphs_are_refused(name, level, changes, message)
         network.partial_fit(BATCHES[0])
 
 
+def test_batches_of_other_streams_are_named():
+    graphs = ShowerGraphStream(["standard", "critical"], "preset", seed=1, validation_showers=10)
+    other = ShowerGraphStream("critical", "num_primaries", seed=1, validation_showers=10)
+    with pytest.raises(ValueError, match="The batch has no preset; convert batches of the stream of the same graphs"):
+        graphs.convert(next(iter(other.stream(batch_size=2))))
+    with pytest.raises(ValueError, match="The batch has no x, pos, edge_index, num_primaries, energy"):
+        other.convert({"points": X})
+    with pytest.raises(ValueError, match="validation_showers: 0 was given, but it must be a whole number from 1"):
+        ShowerGraphStream("critical", "num_primaries", validation_showers=0)
+
+
 def test_labels_are_0_or_1():
     network = Network(preset("best", "graph", "multi-label").replace(layers=1), 6, 2)
     network.partial_fit(a_batch(target=torch.ones(16, 2, dtype=torch.int64)))
