@@ -1,7 +1,7 @@
 """Writing the showers of a run into a file: options, progress, interruption, resume and summary."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -63,6 +63,26 @@ def check_existing_file_options(*, overwrite: bool, resume: bool) -> None:
     """
     if overwrite and resume:
         raise click.UsageError("--overwrite and --resume cannot be used together; choose one.")
+
+
+def check_not_an_input(out: Path, inputs: Iterable[str | None]) -> None:
+    """Check that a command does not replace a file that it reads.
+
+    Args:
+        out: File to write.
+        inputs: Files and folders to read. None, and names that are no files, are ignored.
+
+    Raises:
+        click.UsageError: If the output is one of the files, or in one of the folders.
+    """
+    if not out.exists():
+        return
+    for name in inputs:
+        source = None if name is None else Path(name)
+        if source is None or not source.exists():
+            continue
+        if out.samefile(source) or (source.is_dir() and source.resolve() in out.resolve().parents):
+            raise click.UsageError(f"{out}: this command reads {source}, and would replace it; choose another name.")
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -7,7 +7,7 @@ import click
 from supa_cli.terminal_text import echo
 from supa_datasets.conversion.names import SUFFIXES
 
-_OTHERS = (".csv", ".json", ".npy", ".pickle", ".pkl", ".pt", ".pth", ".txt", ".xml")
+_OTHERS = (".ckpt", ".csv", ".json", ".npy", ".pickle", ".pkl", ".pt", ".pth", ".toml", ".txt", ".xml")
 
 
 def format_of(path: str) -> str | None:
@@ -30,7 +30,7 @@ def is_of_another_kind(path: str) -> bool:
         path: Path of the file.
 
     Returns:
-        True for suffixes such as .txt and .json.
+        True for suffixes such as .ckpt and .json.
     """
     return Path(path).suffix.lower() in _OTHERS
 

@@ -43,10 +43,12 @@ def overlay_events(
         >>> bool((first[1:] >= first[:-1]).all())
         True
     """
-    check_real(lambda x: x >= 1, "a number of at least 1", "mean", mean)
-    check_real(lambda x: x >= 0, "a number of at least 0", "half_width", half_width)
-    check_real(lambda x: x >= 0, "a number of at least 0", "duration", duration)
+    check_real(lambda x: x >= 1, "of at least 1", "mean", mean)
+    check_real(lambda x: x >= 0, "of at least 0", "half_width", half_width)
+    check_real(lambda x: x >= 0, "of at least 0", "duration", duration)
     check_int(0, 2**63 - 1, "seed", seed)
+    if not isinstance(showers, Showers):
+        raise ValueError(f"showers: a {type(showers).__name__} was given, but it must be Showers; load a file first.")
     if not showers.slices_known:
         raise ValueError("showers: the slices of some hits are unknown, but the time of a hit depends on its depth.")
     placed = [np.zeros((0, 3))]

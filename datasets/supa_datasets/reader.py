@@ -81,6 +81,8 @@ def _opening(path: Path) -> Iterator[None]:
         if "open for write" in str(error):
             raise ValueError(f"{name}: it is unfinished; finish it first (supa generate --resume).") from None
         other = _format_of(path)
+        if other == _PYTORCH:
+            raise ValueError(f"{name}: it is not a shower file but {other}; give a file of showers.") from None
         if other:
             raise ValueError(
                 f"{name}: it is not a shower file but {other}; convert it first: supa convert "
@@ -91,11 +93,17 @@ def _opening(path: Path) -> Iterator[None]:
         raise ValueError(f"{name}: {_line(error)}.") from None
 
 
+_PYTORCH = "a PyTorch file, such as a checkpoint"
+
+
 def _format_of(path: Path) -> str | None:
     """Return a description of a file in another format, recognised by its first bytes, or None."""
     with path.open("rb") as file:
-        start = file.read(4)
-    return {b"PAR1": "a Parquet file", b"root": "a ROOT file", b"PK\x03\x04": "a zip archive such as npz"}.get(start)
+        start = file.read(200)
+    if start.startswith(b"PK\x03\x04") and b"/data.pkl" in start:  # the name of the first member
+        return _PYTORCH
+    kinds = {b"PAR1": "a Parquet file", b"root": "a ROOT file", b"PK\x03\x04": "a zip archive such as npz"}
+    return kinds.get(start[:4])
 
 
 @contextmanager

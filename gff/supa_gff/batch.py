@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from supa.checks import counted
-from supa_gff.checks import one_of
+from supa_gff.checks import form, one_of
 from supa_gff.topology import Topology
 
 Level = Literal["graph", "node", "link"]
@@ -157,6 +157,7 @@ class Batch:
                 f"Batch.from_data_list first."
             )
         x, edge_index = data.x, data.edge_index
+        _check_graph(x, edge_index)
         graph = getattr(data, "batch", None)
         if graph is None:
             graph = torch.zeros(len(x), dtype=torch.int64, device=x.device)
@@ -171,6 +172,11 @@ class Batch:
         else:
             expected = num_graphs if level == "graph" else len(x)
             target = data.y if known else x.new_zeros(expected, dtype=torch.int64)
+            if not isinstance(target, Tensor):
+                raise ValueError(
+                    f"The batch has targets y that are {form(target)}, but y must be a tensor of numbers, such as "
+                    "torch.tensor([0])."
+                )
             if target.dim() != 2 or target.shape[0] != expected or target.shape[1] == 1:
                 target = target.view(-1)
             if len(target) != expected:
@@ -179,12 +185,34 @@ class Batch:
                 )
             mask = getattr(data, "train_mask", None)
             if level == "node" and mask is not None and known:
+                if not isinstance(mask, Tensor) or mask.dtype != torch.bool or mask.shape != (len(x),):
+                    raise ValueError(
+                        f"train_mask must be a bool tensor of shape ({len(x)},), got {form(mask)}. Choose one column "
+                        "of several masks."
+                    )
                 units = mask.nonzero().view(-1)
                 known_labels = known_labels_of(target, units)
                 target = target[units]
         edge_attr = getattr(data, "edge_attr", None)
         edge_attr = edge_attr.float() if isinstance(edge_attr, Tensor) and edge_attr.dim() == 2 else None
         return Batch(x.float(), edge_index, graph, num_graphs, target, units, known_labels, edge_attr=edge_attr)
+
+
+def _check_graph(x: Any, edge_index: Any) -> None:
+    if not isinstance(x, Tensor) or x.dim() != 2 or x.is_complex():
+        raise ValueError(f"The batch must have features x of shape (nodes, features), got {form(x)}.")
+    if len(x) == 0:
+        raise ValueError("The batch has no nodes, so nothing can be predicted from it; leave it out.")
+    edges = isinstance(edge_index, Tensor) and edge_index.dim() == 2 and edge_index.shape[0] == 2
+    if not edges or edge_index.dtype != torch.int64:
+        raise ValueError(f"The batch must have int64 edge_index of shape (2, edges), got {form(edge_index)}.")
+    if not edge_index.is_cuda and edge_index.numel():  # on a GPU the check would synchronise in each step
+        least, largest = int(edge_index.min()), int(edge_index.max())
+        if least < 0 or largest >= len(x):
+            raise ValueError(
+                f"The batch has {counted(len(x), 'node')}, but its edges have indices from {least} to {largest}. They "
+                "start at 0 and must be below the number of nodes."
+            )
 
 
 def known_labels_of(target: Tensor, known: Tensor) -> Tensor | None:

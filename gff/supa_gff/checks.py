@@ -1,6 +1,9 @@
-"""Checks of the arguments of a method."""
+"""Checks of arguments."""
 
 from collections.abc import Sequence
+
+import torch
+from torch import Tensor
 
 from supa.checks import did_you_mean, format_value
 
@@ -38,3 +41,48 @@ def one_of_parts(allowed: Sequence[type], name: str, value: object) -> None:
     if not isinstance(value, tuple(allowed)):
         names = ", ".join("None" if kind is type(None) else f"{kind.__name__}(...)" for kind in allowed)
         raise ValueError(f"{name} must be one of {names}, got {format_value(value)}.")
+
+
+def form(value: object) -> str:
+    """Describe the type and shape of something that should be another tensor.
+
+    Args:
+        value: Value that is not allowed.
+
+    Returns:
+        A text such as "int32 of shape (2, 5)" or "a list".
+    """
+    if not isinstance(value, Tensor):
+        name = type(value).__name__
+        return (
+            format_value(value) if value is None or isinstance(value, str) else f"a{'n' * (name[0] in 'aeiou')} {name}"
+        )
+    sparse = "sparse " if value.layout != torch.strided else ""
+    return f"{sparse}{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+
+
+def check_indices(name: str, indices: object, items: int) -> Tensor:
+    """Check indices of items.
+
+    Args:
+        name: Name of the argument, for the error message.
+        indices: (count,) int64 indices.
+        items: Number of items.
+
+    Returns:
+        The indices.
+
+    Raises:
+        ValueError: If they are not (count,) int64, there are none, or one is out of range.
+    """
+    if not isinstance(indices, Tensor) or indices.dtype != torch.int64 or indices.dim() != 1:
+        hint = "" if indices is None else " Convert others by torch.as_tensor, and a mask by mask.nonzero().view(-1)."
+        raise ValueError(f"{name} must be a (count,) tensor of int64 indices, got {form(indices)}.{hint}")
+    if len(indices) == 0:
+        raise ValueError(f"{name} must have at least one index.")
+    if int(indices.min()) < 0 or int(indices.max()) >= items:
+        raise ValueError(
+            f"{name} must have indices between 0 and {items - 1}, but they range from {int(indices.min())} to "
+            f"{int(indices.max())}."
+        )
+    return indices

@@ -6,6 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from supa.checks import check_int
 from supa.presets import ConfigLike
 from supa_datasets import Nearest, ShowerStream, Within
 from supa_datasets.loaders.dataset import FITTED_SHOWERS
@@ -55,6 +56,7 @@ class ShowerGraphStream:
         validation_showers: int = 10_000,
         device: str | torch.device = "cpu",
     ) -> None:
+        check_int(1, 10**9, "validation_showers", validation_showers)
         self._configs, self._seed, self._first = configs, seed, validation_showers
         self.batches_per_epoch, self.device = batches_per_epoch, torch.device(device)
         self.encoding = fitted_encoding(self._stream(1, validation_showers).showers(FITTED_SHOWERS), task, edges)
@@ -94,8 +96,18 @@ class ShowerGraphStream:
 
         Returns:
             The batch with encoded features and targets, on the CPU.
+
+        Raises:
+            ValueError: If it is a batch of another stream.
         """
-        x, target = self.encoding.apply(node_columns(batch, graph_targets(self.encoding.definition)))
+        targets = graph_targets(self.encoding.definition)
+        missing = [name for name in ("x", "pos", "edge_index", *targets) if name not in batch]
+        if missing:
+            raise ValueError(
+                f"The batch has no {', '.join(missing)}; convert batches of the stream of the same graphs, from "
+                "ShowerGraphStream.stream."
+            )
+        x, target = self.encoding.apply(node_columns(batch, targets))
         return Batch(x, batch.edge_index, batch.batch, batch.num_graphs, target)
 
     def _stream(self, batch_size: int, first: int, **options: Any) -> ShowerStream:

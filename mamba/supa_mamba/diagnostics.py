@@ -12,6 +12,7 @@ from supa_learning.task import Figures
 from supa_learning.trainer import Trainer
 from supa_mamba.modules.block import DeferredSum
 from supa_mamba.modules.stack import BlockStack
+from supa_mamba.ops.checks import check_tensor
 from supa_mamba.packed_task import PackedTask
 
 _MEASURED = 256
@@ -36,6 +37,9 @@ def activation_statistics(x: Tensor) -> dict[str, Tensor]:
     Returns:
         () float64 values by name, without gradients. They are NaN where there are too few rows, or only zeros.
 
+    Raises:
+        ValueError: If it is no tensor of this shape.
+
     Example:
         >>> import torch
         >>> from supa_mamba import activation_statistics
@@ -48,6 +52,11 @@ def activation_statistics(x: Tensor) -> dict[str, Tensor]:
     Source:
         Understanding and Minimising Outlier Features in Neural Network Training (arXiv 2405.19279), sections 2 and 3.
     """
+    check_tensor("x", x)
+    if x.ndim == 0 or x.shape[-1] == 0 or x.is_complex():
+        raise ValueError(
+            f"x: shape {tuple(x.shape)}, {x.dtype} was given, but it must be (..., d) real numbers, d >= 1."
+        )
     rows = x.detach().reshape(-1, x.shape[-1]).double()
     square = rows.square().mean(0)
     size = rows.abs()
@@ -73,6 +82,9 @@ class ActivationMonitor:
         modules: The modules by name. Each must return a tensor, or a tuple that begins with one. The result of a block
             of a stack is the residual after it.
 
+    Raises:
+        ValueError: If it is no dictionary of modules.
+
     Example:
         >>> import torch
         >>> from supa_mamba import ActivationMonitor, MambaStack
@@ -84,6 +96,11 @@ class ActivationMonitor:
     """
 
     def __init__(self, modules: Mapping[str, nn.Module]) -> None:
+        if not isinstance(modules, Mapping) or not all(isinstance(module, nn.Module) for module in modules.values()):
+            raise ValueError(
+                f"modules: a {type(modules).__name__} was given, but it must be a dictionary of modules by name, such "
+                "as dict(model.named_children())."
+            )
         self._modules = dict(modules)
         self._handles: list[Any] = []
         self._latest: dict[str, dict[str, Tensor]] = {}

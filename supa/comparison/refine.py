@@ -182,8 +182,11 @@ def refine_sample(
 def _check(true: SampleStatistics, generated: SampleStatistics) -> None:
     """Check that a sample may be refined with some true showers."""
     one, other = true.run, generated.run
-    if one is None or other is None:
-        raise ValueError("A refinement needs true and generated showers, but one of the samples is empty.")
+    if one is None or other is None or not true.showers or not generated.showers:
+        raise ValueError(
+            f"A refinement needs true and generated showers, but there are {true.showers:,} true and "
+            f"{generated.showers:,} generated ones."
+        )
     if other.refinement is not None:
         raise ValueError(
             f"The sample is already refined: by {other.refinement}. Refine the sample of the model itself."

@@ -120,6 +120,7 @@ def test_errors(run_supa):
     assert run_supa(*train, "-o", "mamba2.ckpt")[0] == 0
     Path("a.toml").write_text("fields = ['preset']\n")
     supa_datasets.save(supa.simulate(60, "critical", seed=1), "other.h5")
+    supa_datasets.save(supa.simulate(60, SHALLOW.replace(incident_energy=500), seed=1), "strong.h5")
     assert run_supa("mamba", "distil", "t.ckpt", "g.h5", "--attention", "0", *DISTIL, "-o", "s.ckpt", "--quiet")[0] == 0
     for given, message in [
         (["mamba2.ckpt", "g.h5", "--attention", "0"], "TEACHER is a generator of the model mamba2"),
@@ -128,7 +129,15 @@ def test_errors(run_supa):
         (["t.ckpt", "g.h5", "--attention", "0", "--attention-layer", 1], "cannot be used together"),
         (["t.ckpt", "g.h5", "--attention-by", "loss", "--attention-layer", 1], "--attention-by and --attention-layer"),
         (["t.ckpt", "g.h5", "--attention-layer", 2], "2 was given, but the layers are 0 to 1"),
-        (["t.ckpt", "g.h5", "--attention-layer", 0, "--attention-layer", 1], "mamba_layers: [] was given"),
+        (
+            ["t.ckpt", "g.h5", "--attention-layer", 0, "--attention-layer", 1],
+            "--attention-layer: all layers with attention",
+        ),
+        (["t.ckpt", "strong.h5", "--attention", "0"], "incident_energy: 500 GeV was given, but the training showers"),
+        (
+            ["t.ckpt", *STREAM, "--energy", 500, "--attention", "0"],
+            "incident_energy: 500 GeV was given, but the training showers have 1 to 20 GeV",
+        ),
         (["t.ckpt", "g.h5", "--attention", "0", "--config", "a.toml"], "a.toml: fields is that of the teacher"),
         (["t.ckpt", "other.h5", "--attention", "0"], "the preset 'critical' was given"),
         (["t.ckpt", "--attention", "0"], "Give the showers to train on"),

@@ -1,5 +1,7 @@
 """``supa mamba parallel``: the generator with pairs of layers, and errors."""
 
+from pathlib import Path
+
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
@@ -29,6 +31,15 @@ def test_a_generator_with_pairs_is_stored_and_sampled(run_supa, folder, monkeypa
     code, _, err = run_supa("mamba", "sample", "w.ckpt", "sample.h5", "-n", 5, "--device", "cpu")
     assert code == 0, err
     assert len(supa_datasets.load("sample.h5")) == 5
+
+
+def test_no_checkpoint_is_replaced(run_supa, folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("COLUMNS", "200")
+    before = Path("g.ckpt").read_bytes()
+    code, _, err = run_supa("mamba", "parallel", "g.ckpt", "--layers", "0:2", "-o", "g.ckpt")
+    assert (code, Path("g.ckpt").read_bytes()) == (2, before)
+    assert "g.ckpt exists; choose another name, or delete it." in " ".join(err.split())  # there is no --resume
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """``supa mamba refine``: files, the table and errors."""
 
 import dataclasses
+from pathlib import Path
 
 import h5py
 import numpy as np
@@ -94,6 +95,33 @@ def test_errors(run, tmp_path, monkeypatch):
     result = run("a.h5", "--by", "weights", "--keep", 21)
     assert "the effective size of the sample is 20 of" in str(result.exception)
     assert not list(tmp_path.glob("a.h5*"))
+
+
+@pytest.mark.parametrize("out", ["sample.h5", "true.h5"])
+def test_files_that_are_read_are_not_replaced(run, out):
+    before = Path(out).read_bytes()
+    result = run(out, "--by", "weights", "--overwrite")
+    assert result.exit_code == 2
+    assert f"this command reads {out}, and would replace it; choose another name" in " ".join(result.output.split())
+    assert Path(out).read_bytes() == before
+
+
+def test_a_file_of_a_folder_that_is_read_is_not_replaced(files, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "shards").mkdir()
+    (tmp_path / "shards" / "0.h5").touch()
+    given = [str(files / "sample.h5"), "shards/0.h5", "--by", "weights", "--overwrite", "--against", "shards"]
+    result = CliRunner().invoke(refine, given)
+    assert result.exit_code == 2
+    assert "this command reads shards, and would replace it" in " ".join(result.output.split())
+
+
+@pytest.mark.parametrize("empty", ["true", "generated"])
+def test_empty_samples_are_named(empty):
+    some = supa.simulate(60, "standard", seed=1)
+    counts = "0 true and 60 generated" if empty == "true" else "60 true and 0 generated"
+    with pytest.raises(ValueError, match=f"needs true and generated showers, but there are {counts} ones"):
+        supa.comparison.refine_sample(*((some[:0], some) if empty == "true" else (some, some[:0])), by="weights")
 
 
 def test_a_score_refuses_showers_that_its_test_showers_refined():

@@ -2,6 +2,7 @@
 
 import errno
 import hashlib
+import json
 import os
 from pathlib import Path
 
@@ -169,6 +170,11 @@ def test_what_was_sampled_before_an_interruption_or_on_a_full_disk_is_kept(run, 
         ),
         (["g.ckpt", "s.h5", "-n", 3, "--draft", "m.ckpt"], "--draft: it was trained on showers with 23 slices"),
         (["g.ckpt", "s.h5", "-n", 3, "--draft-length", 3], "--draft-length: there is no draft; add --draft"),
+        (
+            ["g.ckpt", "s.h5", "-n", 3, "--draft", "table", "--draft-length", "many"],
+            "--draft-length: 'many' was given, but it must be a whole number of at least 1, or auto",
+        ),
+        (["g.ckpt", "s.ckpt", "-n", 3], "s.ckpt: showers are written as HDF5, not as .ckpt; name the file s.h5"),
     ],
 )
 def test_errors(run, arguments, message):
@@ -176,6 +182,18 @@ def test_errors(run, arguments, message):
     assert result.exit_code != 0
     assert message in result.output + str(result.exception)
     assert not list(Path().glob("s.*"))
+
+
+@pytest.mark.parametrize("out", ["g.ckpt", "./g.ckpt", "m.ckpt", "c.json"])
+def test_files_that_are_read_are_not_replaced(run, checkpoints, out):
+    Path("c.json").write_text(json.dumps(supa.preset("critical").to_dict()))
+    before = Path(out).read_bytes()
+    result = run("g.ckpt", out, "-n", 3, "--draft", "m.ckpt", "--config", "c.json", "--overwrite")
+    assert result.exit_code == 2
+    assert f"this command reads {Path(out)}, and would replace it; choose another name" in " ".join(
+        result.output.split()
+    )
+    assert Path(out).read_bytes() == before
 
 
 def test_the_command_and_its_options_are_listed():

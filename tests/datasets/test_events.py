@@ -70,11 +70,12 @@ def test_small_events_may_be_empty(showers):
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"mean": 0.5}, "mean"),
+        ({"mean": 0.5}, "mean: 0.5 was given, but it must be a number of at least 1"),
         ({"mean": 5000}, "400 showers do not fill one event of 5000 on average"),
         ({"seed": -1}, "seed"),
-        ({"half_width": -1.0}, "half_width"),
-        ({"duration": float("nan")}, "duration"),
+        ({"half_width": -1.0}, "half_width: -1.0 was given, but it must be a number of at least 0"),
+        ({"duration": float("nan")}, "duration: nan was given, but it must be a number of at least 0"),
+        ({"showers": "showers.h5"}, "showers: a str was given, but it must be Showers; load a file first"),
     ],
 )
 def test_invalid_input_raises_a_clear_error(showers, change, message):

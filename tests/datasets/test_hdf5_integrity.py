@@ -52,3 +52,12 @@ def test_a_file_of_another_format_is_recognised(tmp_path):
     supa_datasets.convert(tmp_path / "a.h5", tmp_path / "a.npz")
     with pytest.raises(ValueError, match=r"a zip archive such as npz; convert it first: supa convert a\.npz"):
         supa_datasets.load(tmp_path / "a.npz")
+
+
+def test_a_checkpoint_is_recognised(tmp_path):
+    torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+    torch.save({"format": "checkpoint"}, tmp_path / "g.ckpt")
+    with pytest.raises(
+        ValueError, match=r"g\.ckpt: it is not a shower file but a PyTorch file, .*; give a file of showe"
+    ):
+        supa_datasets.load(tmp_path / "g.ckpt")

@@ -178,5 +178,5 @@ def test_disk_cache_leaves_no_files(monkeypatch, tmp_path):
 
 def test_unknown_cache_location_raises():
     graphs, train, valid = task("graph", 12)
-    with pytest.raises(ValueError, match="cache must be one of 'memory', 'disk', got 'dsk'"):
+    with pytest.raises(ValueError, match="cache must be 'memory', 'disk', or"):
         make_trainer(Network.for_graphs(small("gff", "graph"), graphs), graphs, train, valid, cache="dsk")

@@ -197,6 +197,11 @@ BAD = {
         {},
         "Graph 0 has features that are not finite",
     ),
+    "huge x": (
+        [Data(x=X.double() * 1e300, edge_index=EDGES, y=Y)],
+        {},
+        "Graph 0 has features that exceed the range of float32: x[0, 0] is 1e+300. Correct them or remove the graph.",
+    ),
     "y not a number": (
         [Data(x=X, edge_index=EDGES, y=torch.tensor([torch.nan]))],
         {},

@@ -1,7 +1,10 @@
 """Tests of graphs on disk: their files, kept inputs, training, interruptions, and layers in a pipeline."""
 
+import errno
 import json
 import multiprocessing
+import os
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
@@ -98,12 +101,36 @@ X, Y, EDGES = torch.ones(4, 2), torch.tensor([0, 1, 0, 1]), torch.tensor([[0, 1]
         ([(X, Y.numpy().astype(str))], [], "targets must be"),
         ([(X, Y - 1)], [], "classes must be at least 0, but one is -1"),
         ([], [], "There are no nodes"),
+        ((X, Y), [], r"Block 0 of the nodes is float32 of shape \(4, 2\), but it must be a pair"),
+        ([([[1.0], [1.0, 2.0]], Y)], [], "features must be an array or tensor, got a list that cannot be converted"),
+        ([(X.to_sparse(), Y)], [], "got sparse float32 .*; use to_dense"),
+        ([(X[:, :0], Y)], [], "with at least one feature, got float32"),
+        ([(X.double() * 1e300, Y)], [], "the features of row 0 exceed the range of float32"),
+        ([(X, Y.double() + 1e300)], [], "the targets of row 0 exceed the range of float32"),
+        ([(X, Y[:, None])], [], "Convert one class per node to .*, and several labels"),
+        ([(X, X[:, :0])], [], "targets must be"),
+        ([(X, Y * 0)], [], "All classes are 0, but a classifier needs at least two"),
+        ([(X, Y)], EDGES, "Pass a list of blocks"),
+        ([(X, Y)], [EDGES.t().repeat(2, 1)], "Use edge_index.T"),
+        ([(X, Y)], None, "edges must be a list or another iterable of blocks, got None"),
     ],
 )
 def test_bad_blocks_raise_and_leave_no_files(nodes, edges, message, tmp_path):
     with pytest.raises(ValueError, match=message):
         write_disk_graph(tmp_path / "graph", nodes, edges)
     assert list(tmp_path.iterdir()) == []
+
+
+def test_number_of_classes_belongs_to_classes(tmp_path):
+    with pytest.raises(ValueError, match="num_outputs is the number of classes, got 7, but the targets are float32"):
+        write_disk_graph(tmp_path / "graph", [(X, Y.float())], [], num_outputs=7)
+    graph = write_disk_graph(tmp_path / "graph", [(X, Y * 0)], [], num_outputs=2)  # a class may have no members
+    assert graph.num_outputs == 2
+
+
+def test_features_in_bfloat16_are_converted(tmp_path):
+    graph = write_disk_graph(tmp_path / "graph", [(X.bfloat16(), Y), (X[:0], Y[:0])], [EDGES])
+    assert np.array_equal(graph.features, X.bfloat16().float().numpy())
 
 
 def test_bad_folders_raise(tmp_path):
@@ -117,6 +144,10 @@ def test_bad_folders_raise(tmp_path):
     with pytest.raises(ValueError, match=r"sources.bin: it has [\d,]+ bytes, but the manifest requires"):
         DiskGraph(graph.path)
     manifest = json.loads((graph.path / "manifest.json").read_text())
+    for damage in ({"nodes": "many"}, {"target_dtype": "int7"}, {"target_columns": [1]}):
+        (graph.path / "manifest.json").write_text(json.dumps(manifest | damage))
+        with pytest.raises(ValueError, match=r"manifest.json: it is damaged"):
+            DiskGraph(graph.path)
     (graph.path / "manifest.json").write_text(json.dumps(manifest | {"version": 2}))
     with pytest.raises(ValueError, match="its version is 2, but this program reads version 1"):
         DiskGraph(graph.path)
@@ -269,7 +300,61 @@ def test_damaged_and_other_rows_are_computed_again(tmp_path):
     again = RowStore(tmp_path, "rows", (10, 2), "a", 4)
     assert again.complete
     assert np.array_equal(again.values, rows)
+    lines = (tmp_path / "rows.journal").read_text().split("\n")
+    (tmp_path / "rows.journal").write_text("\n".join([lines[0], "\0" * 20, "[1, 2]", *lines[1:]]))
+    assert RowStore(tmp_path, "rows", (10, 2), "a", 4).complete  # damaged lines are ignored
     assert len(list(RowStore(tmp_path, "rows", (10, 2), "b", 4).missing())) == 3
+
+
+@pytest.mark.skipif(not hasattr(os, "posix_fallocate"), reason="this system cannot reserve space on a disk")
+def test_a_full_disk_is_one_error_and_space_is_reserved_again(tmp_path, monkeypatch):
+    reserve, calls = os.posix_fallocate, []
+
+    def full(descriptor: int, start: int, size: int) -> None:
+        reserve(descriptor, start, size // 2)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(os, "posix_fallocate", full)
+    with pytest.raises(OSError, match=r"rows.rows: 80 bytes cannot be reserved .*; free some space, or keep"):
+        RowStore(tmp_path, "rows", (10, 2), "a", 4)
+    assert (tmp_path / "rows.rows").stat().st_size == 0
+    monkeypatch.setattr(os, "posix_fallocate", lambda *arguments: (calls.append(arguments), reserve(*arguments)))
+    RowStore(tmp_path, "rows", (10, 2), "a", 4)
+    assert [call[1:] for call in calls] == [(0, 80)]  # not a file with holes, where a write ends the process
+
+
+def test_other_files_in_the_folder_are_left_alone(tmp_path):
+    graph, kept = on_disk(tmp_path / "graph"), tmp_path / "kept"
+    kept.mkdir()
+    names = ["mine.journal", "rows-a-b.journal", "rows-0-0-old.journal"]
+    for name in names:
+        (kept / name).write_text("mine")
+    train(Network.for_graphs(method(), graph), graph, TRAIN, VALID, cache=kept)
+    assert sorted(path.name for path in kept.iterdir()) == sorted([*names, "training-0.pt"])
+
+
+def test_locations_of_kept_inputs_are_checked_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    graph = on_disk(tmp_path / "graph")
+    network = Network.for_graphs(method(), graph)
+    (tmp_path / "file").write_text("")
+    (tmp_path / "kept").mkdir()
+    for cache, error, message in (
+        ("kept", ValueError, r"cache must be 'memory', 'disk', or Path\(...\) of a folder, got 'kept'"),
+        (Path("file"), FileExistsError, "file: it is a file, but cache must be a folder"),
+        (Path("no/kept"), FileNotFoundError, "no/kept: the folder no does not exist; make it first"),
+    ):
+        with pytest.raises(error, match=message):
+            train(network, graph, TRAIN, VALID, cache=cache)
+        with pytest.raises(error, match=message):
+            node_scores(network, graph, TEST, cache=cache)
+    assert list((tmp_path / "kept").iterdir()) == []
+
+
+def test_scores_need_a_graph_on_disk(tmp_path):
+    graphs = GraphSet.of([data()], level="node")
+    with pytest.raises(ValueError, match="A GraphSet was given as graph, but it must be a DiskGraph"):
+        node_scores(Network.for_graphs(method(), graphs), graphs, TEST)
 
 
 def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypatch):
@@ -306,13 +391,15 @@ def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypat
         ({"conv": "gat"}, {}, "requires layers that can be trained on single rows"),
         ({"normalisation": "batch"}, {}, "requires layers that can be trained on single rows"),
         ({"schedule": "joint"}, {}, "requires layers that can be trained on single rows"),
-        ({}, {"cache": "dsk"}, "cache must be one of 'memory', 'disk', got 'dsk'"),
+        ({}, {"cache": "dsk"}, r"cache must be 'memory', 'disk', or Path\(...\) of a folder, got 'dsk'. Did you mean"),
         ({}, {"turns": 9}, "turns: 9 was given, but it must be a whole number from 1 to 4"),
         ({}, {"processes": Processes(0, 2)}, "Several processes need a folder"),
         ({}, {"processes": Processes(0, 4)}, "4 processes cannot share 3 layers"),
         ({}, {"train": torch.tensor([0, NODES])}, "train must have indices between 0 and 299"),
         ({}, {"train": torch.tensor([1, 0, 1])}, "train has 1 repeated index"),
-        ({}, {"valid": None}, "valid must have at least one index"),
+        ({}, {"valid": None}, "valid must be a .* tensor of int64 indices, got None"),
+        ({}, {"valid": TRAIN[:0]}, "valid must have at least one index"),
+        ({}, {"train": [0, 1]}, "train must be a .* tensor of int64 indices, got a list. Convert others"),
     ],
 )
 def test_unsuitable_trainings_raise(changes, options, message, tmp_path):

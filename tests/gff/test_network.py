@@ -382,9 +382,13 @@ def members(**changes: torch.Tensor) -> None:
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"train": None}, "train and valid must each have at least one index."),
-        ({"valid": torch.zeros(0, dtype=torch.int64)}, "train and valid must each have"),
-        ({"train": torch.tensor([True, False, True, True])}, "train must be int64 indices. Convert a mask"),
+        ({"train": None}, "train must be a (count,) tensor of int64 indices, got None."),
+        ({"train": [0, 1]}, "train must be a (count,) tensor of int64 indices, got a list. Convert others by torch.as"),
+        ({"valid": torch.zeros(0, dtype=torch.int64)}, "valid must have at least one index."),
+        (
+            {"train": torch.tensor([True, False, True, True])},
+            "got bool of shape (4,). Convert others by torch.as_tensor, and a mask",
+        ),
         ({"valid": torch.tensor([1, 4])}, "valid must have indices between 0 and 3, but they range from 1 to 4."),
         ({"train": torch.tensor([-1])}, "train must have indices between 0 and 3"),
     ],
@@ -392,6 +396,21 @@ def members(**changes: torch.Tensor) -> None:
 def test_invalid_indices_raise(changes, message):
     with pytest.raises(ValueError, match=re.escape(message)):
         members(**changes)
+
+
+def test_lists_of_graphs_are_not_sets():
+    message = re.escape("A list was given as graphs, but they must be a GraphSet or DiskGraph. GraphSet.of converts")
+    with pytest.raises(ValueError, match=message):
+        Network.for_graphs(small("best", "graph"), GRAPHS)
+    network = Network(small("best", "graph"), 6, 2)
+    with pytest.raises(ValueError, match=message):
+        make_trainer(network, GRAPHS, torch.tensor([0, 1]), torch.tensor([2, 3]))
+
+
+def test_training_indices_of_regression_are_checked():
+    graphs = GraphSet.of(GRAPHS)
+    with pytest.raises(ValueError, match="train must have indices between 0 and 3, but they range from 0 to 4"):
+        Network.for_graphs(small("best", "graph"), graphs, train=torch.arange(5))
 
 
 def test_network_for_other_graphs_raises():

@@ -144,6 +144,9 @@ def test_copies_are_trained_separately():
     assert same(network.training_state_dict(), copied.training_state_dict())
 
 
+X, EDGES, Y = torch.ones(2, 6), torch.tensor([[0, 1], [1, 0]]), torch.tensor([0])
+
+
 def a_batch(**changes: object) -> Batch:
     return Batch(**{**vars(BATCHES[0]), **changes})
 
@@ -158,6 +161,14 @@ def a_batch(**changes: object) -> Batch:
         (GRAPHS.batch(torch.arange(0)), None, "The batch has no targets to train on; leave it out."),
         (Data(x=torch.ones(2, 6), edge_index=torch.zeros(2, 0).long()), None, "but y is missing"),
         (a_batch(), 3, "layer: 3 was given, but it must be a whole number from 0 to 2"),
+        (Data(x=X, edge_index=EDGES + 1, y=Y), None, "The batch has 2 nodes, but its edges have indices from 1 to 2."),
+        (Data(x=X, edge_index=EDGES - 1, y=Y), None, "The batch has 2 nodes, but its edges have indices from -1 to 0."),
+        (Data(x=X, edge_index=EDGES.int(), y=Y), None, "must have int64 edge_index of shape (2, edges), got int32"),
+        (Data(x=X, edge_index=EDGES[:1], y=Y), None, "of shape (2, edges), got int64 of shape (1, 2)."),
+        (Data(x=X[0], edge_index=EDGES, y=Y), None, "must have features x of shape (nodes, features), got float32 of"),
+        (Data(x=X[:0], edge_index=EDGES[:, :0], y=Y), None, "The batch has no nodes"),
+        (Data(x=X, edge_index=EDGES, y="cat"), None, "The batch has targets y that are 'cat', but y must be a tensor"),
+        (Data(x=X, edge_index=EDGES, y=1), None, "The batch has targets y that are an int, but y must be a tensor"),
     ],
 )
 def test_batches_that_do_not_fit_change_nothing(batch, layer, message):
@@ -181,6 +192,31 @@ def test_methods_that_need_all_graphs_are_refused(name, level, changes, message)
     network = Network(small(name, level, **changes), 6, 2, level)
     with pytest.raises(ValueError, match=re.escape(message)):
         network.partial_fit(BATCHES[0])
+
+
+def test_batches_of_other_streams_are_named():
+    graphs = ShowerGraphStream(["standard", "critical"], "preset", seed=1, validation_showers=10)
+    other = ShowerGraphStream("critical", "num_primaries", seed=1, validation_showers=10)
+    with pytest.raises(ValueError, match="The batch has no preset; convert batches of the stream of the same graphs"):
+        graphs.convert(next(iter(other.stream(batch_size=2))))
+    with pytest.raises(ValueError, match="The batch has no x, pos, edge_index, num_primaries, energy"):
+        other.convert({"points": X})
+    with pytest.raises(ValueError, match="validation_showers: 0 was given, but it must be a whole number from 1"):
+        ShowerGraphStream("critical", "num_primaries", validation_showers=0)
+
+
+def test_labels_are_0_or_1():
+    network = Network(preset("best", "graph", "multi-label").replace(layers=1), 6, 2)
+    network.partial_fit(a_batch(target=torch.ones(16, 2, dtype=torch.int64)))
+    with pytest.raises(ValueError, match="Multi-label targets must be 0 or 1 for each label, but one is 2"):
+        network.partial_fit(a_batch(target=torch.full((16, 2), 2)))
+
+
+@pytest.mark.parametrize("mask", [torch.arange(1), torch.ones(1) > 0, torch.ones(2, 3) > 0, [True, False]])
+def test_masks_of_nodes_are_bool(mask):
+    network = Network(small("best", "node"), 6, 2, "node")
+    with pytest.raises(ValueError, match=re.escape("train_mask must be a bool tensor of shape (2,), got")):
+        network.partial_fit(Data(x=X, edge_index=EDGES, y=torch.tensor([0, 1]), train_mask=mask))
 
 
 def test_greedy_methods_train_the_given_layer():

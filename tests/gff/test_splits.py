@@ -81,7 +81,9 @@ def test_nodes_with_masks_use_masks():
         (_nodes(**_masks(10, 20)), {"fold": 2}, r"from 0 to 1 \(2 splits, counted from 0\)"),
         (_nodes(**_masks(35)), {}, "nodes: split 0 of the dataset leaves nothing to test on"),
         (_nodes(**_masks(40)), {}, "leaves nothing to validate on"),
-        (_nodes(**_masks(0)), {}, "leaves nothing to train on"),
+        (_nodes(**_masks(0)), {}, "leaves nothing to train on; train_mask contains no node"),
+        (_nodes(**_masks(10) | {"test_mask": torch.ones(40, 1) > 0}), {}, "train_mask and test_mask share 10 nodes"),
+        (_nodes(**_masks(10) | {"val_mask": torch.ones(40, 1) > 0}), {}, "train_mask and val_mask share 10 nodes"),
         (_nodes(**_masks(1)), {}, "has only one class"),
     ],
 )

@@ -79,6 +79,18 @@ def test_hooks_change_neither_results_nor_gradients_and_are_removed():
     assert set(monitor.figures()) == {*blocks, "norm"}
 
 
+@pytest.mark.parametrize("x", [[1.0], torch.tensor(1.0), torch.zeros(3, 0), torch.zeros(3, 2, dtype=torch.complex64)])
+def test_activations_without_features_raise(x):
+    with pytest.raises(ValueError, match=r"x: .* was given, but it must be "):
+        activation_statistics(x)
+
+
+@pytest.mark.parametrize("modules", [[torch.nn.Linear(2, 2)], torch.nn.Linear(2, 2), {"layer": 3}, None])
+def test_monitored_modules_have_names(modules):
+    with pytest.raises(ValueError, match="was given, but it must be a dictionary of modules by name"):
+        ActivationMonitor(modules)
+
+
 def test_hooks_are_removed_after_an_error():
     layer = torch.nn.Linear(4, 4)
     with pytest.raises(RuntimeError), ActivationMonitor({"layer": layer}):

@@ -157,6 +157,11 @@ def test_errors(first, last, message):
         parallel_pairs(stack, first, last)
 
 
+def test_other_modules_are_named():
+    with pytest.raises(ValueError, match="stack: a Mamba2 was given, but it must be a MambaStack or HybridStack"):
+        parallel_pairs(Mamba2(WIDTH, headdim=8), 0, 2)
+
+
 @pytest.mark.parametrize(
     ("one", "other", "message"),
     [

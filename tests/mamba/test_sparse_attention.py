@@ -2,6 +2,7 @@ import json
 import subprocess
 import sys
 
+import numpy as np
 import pytest
 import torch
 from device_sync import no_device_sync
@@ -277,6 +278,10 @@ def test_new_lengths_cause_no_compilation(path, device):
         ({"key_buckets": torch.zeros(5, 2)}, "key_buckets: torch.float32 was given, but it must hold integers or"),
         ({"key_buckets": torch.ones(5, 2).bool()}, "pass either two masks or two tensors of integers"),
         ({"key_buckets": torch.ones(5, 2, device="meta").long()}, "key_buckets: it is on meta, but q is on cpu"),
+        ({"q": np.zeros((5, 2, 4))}, "q: a ndarray was given, but it must be a tensor; torch.as_tensor converts"),
+        ({"k": [[1.0]]}, "k: a list was given, but it must be a tensor"),
+        ({"v": None}, "v: None was given, but it must be a tensor"),
+        ({"query_buckets": [0, 1]}, "query_buckets: a list was given, but it must be a tensor"),
         ({"key_buckets": torch.full((5, 2), 2**31)}, "buckets: 2147483648 was given, but they must be at most"),
     ],
 )
@@ -312,6 +317,7 @@ def test_similar_vectors_share_a_hash_bucket():
         ({"buckets": 2**15 + 2}, "buckets: 32770"),
         ({"seed": -1}, "seed: -1 was given"),
         ({"x": torch.zeros(3, 4, dtype=torch.int64)}, "floating-point numbers"),
+        ({"x": [1.0]}, "x: a list was given, but it must be a tensor"),
     ],
 )
 def test_invalid_arguments_of_hashing_raise_a_clear_error(arguments, message):

@@ -176,7 +176,14 @@ def _layers(
                 raise click.UsageError(f"{option} and --attention-layer cannot be used together; choose one.")
         if max(kept) >= count:
             raise click.UsageError(f"--attention-layer: {max(kept)} was given, but the layers are 0 to {count - 1}.")
-        return tuple(number for number in range(count) if number not in kept)
+        layers = tuple(number for number in range(count) if number not in kept)
+        # A teacher that is a student has layers without attention.
+        if set(layers) <= set(source.config.generator.mamba_layers):
+            raise click.UsageError(
+                "--attention-layer: all layers with attention were given, so nothing would be replaced; leave out at "
+                "least one."
+            )
+        return layers
     try:
         share = Fraction(attention or _SHARE)
     except (ValueError, ZeroDivisionError):

@@ -29,7 +29,7 @@ def command(checkpoint: str, layers: str, output: str, quiet: bool) -> None:
     Example: supa mamba parallel generator.ckpt --layers 2:4 -o wide.ckpt
     """
     path = Path(output)
-    check_output(path, resume=False)
+    check_output(path, resume=None)
     found = re.fullmatch(r"(\d+):(\d+)", layers)
     if found is None:
         raise click.UsageError(f"--layers: {layers!r} was given, but it must be FIRST:LAST, such as 2:4.")

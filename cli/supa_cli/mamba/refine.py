@@ -7,7 +7,7 @@ import click
 
 from supa.checks import counted
 from supa.number_format import format_number, format_percent, format_signed
-from supa_cli.file_run import compression_option
+from supa_cli.file_run import check_not_an_input, compression_option
 from supa_cli.options import Choice, Count, InputFile, OutputFile
 from supa_cli.signals import deferred_interrupts, mark_output_complete, raise_if_interrupted
 from supa_cli.tables import print_table, with_error
@@ -69,6 +69,7 @@ def command(
 
     check_hdf5_ending(out, f"`supa mamba refine {generated} {{}}` with your options", quiet=quiet)
     _check_output(Path(out), overwrite=overwrite)
+    check_not_an_input(Path(out), (generated, against))
     from supa.comparison import refine_sample
     from supa_datasets import ShowerFile, load, save
 

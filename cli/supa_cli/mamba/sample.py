@@ -11,6 +11,7 @@ from supa.checks import did_you_mean
 from supa_cli.file_run import (
     FileRun,
     check_existing_file_options,
+    check_not_an_input,
     compression_option,
     existing_file_options,
     first_option,
@@ -118,6 +119,7 @@ def command(
     check_existing_file_options(overwrite=overwrite, resume=resume)
     from supa_cli.suffixes import check_hdf5_ending
 
+    check_not_an_input(Path(out), (checkpoint, draft, config_file))
     check_hdf5_ending(out, f"`supa mamba sample {checkpoint} {{}}` with your options", quiet=quiet)
     require_packages("torch")
     import torch
@@ -172,7 +174,14 @@ def _draft_length(draft: str | None, given: str | None) -> int | None:
         return None
     if draft is None:
         raise click.UsageError("--draft-length: there is no draft; add --draft, or leave it out.")
-    return None if given == "auto" else Count(1).convert(given, None, None)
+    if given == "auto":
+        return None
+    try:
+        return Count(1).convert(given, None, None)
+    except click.BadParameter:
+        raise click.UsageError(
+            f"--draft-length: {given!r} was given, but it must be a whole number of at least 1, or auto."
+        ) from None
 
 
 def _draft_options(

@@ -112,12 +112,12 @@ def require_packages(*names: str) -> None:
             raise click.UsageError(f"This command needs the package {name}: pip install 'supa-showers[learn]'.")
 
 
-def check_output(path: Path, *, resume: bool) -> None:
+def check_output(path: Path, *, resume: bool | None) -> None:
     """Check that a checkpoint can be written.
 
     Args:
         path: Path of the checkpoint.
-        resume: Whether the file may exist.
+        resume: Whether the file may exist. None: the command cannot resume.
 
     Raises:
         click.UsageError: If the suffix is that of a shower file, if the folder does not exist, or if the file exists.
@@ -132,7 +132,12 @@ def check_output(path: Path, *, resume: bool) -> None:
     if not path.absolute().parent.is_dir():
         raise click.UsageError(f"{path}: the folder {path.parent} does not exist; make it first.")
     if path.exists() and not resume:
-        raise click.UsageError(f"{path} exists; choose another name, resume it (--resume), or delete it.")
+        advice = (
+            "choose another name, or delete it"
+            if resume is None
+            else "choose another name, resume it (--resume), or delete it"
+        )
+        raise click.UsageError(f"{path} exists; {advice}.")
 
 
 def device_of(name: str) -> str:

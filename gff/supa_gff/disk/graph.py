@@ -81,15 +81,15 @@ class DiskGraph:
             self.num_nodes, self.num_edges, self.num_features, self.num_outputs = sizes
             self.checksum = str(values["checksum"])
             columns = (self.num_nodes, *([] if values["target_columns"] is None else [int(values["target_columns"])]))
-            shapes: dict[str, tuple[str, tuple[int, ...]]] = {
-                "offset": ("int64", (self.num_nodes + 1,)),
-                "sources": (values["index_dtype"], (self.num_edges,)),
-                "features": ("float32", (self.num_nodes, self.num_features)),
-                "target": (values["target_dtype"], columns),
+            shapes: dict[str, tuple[np.dtype[Any], tuple[int, ...]]] = {
+                "offset": (np.dtype("int64"), (self.num_nodes + 1,)),
+                "sources": (np.dtype(values["index_dtype"]), (self.num_edges,)),
+                "features": (np.dtype("float32"), (self.num_nodes, self.num_features)),
+                "target": (np.dtype(values["target_dtype"]), columns),
             }
-            maps = {name: _mapped(self.path / FILES[name], *shape) for name, shape in shapes.items()}
-        except (KeyError, TypeError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ValueError(f"{self.path / MANIFEST}: it is damaged ({format_value(str(error))}).") from None
+        maps = {name: _mapped(self.path / FILES[name], *shape) for name, shape in shapes.items()}
         self.offset, self.sources, self.features, self.target = maps.values()
         if self.offset[0] != 0 or self.offset[-1] != self.num_edges:
             raise ValueError(
@@ -148,9 +148,9 @@ def _read_manifest(folder: Path) -> dict[str, Any]:
     return values
 
 
-def _mapped(path: Path, dtype: str, shape: tuple[int, ...]) -> Any:
+def _mapped(path: Path, dtype: np.dtype[Any], shape: tuple[int, ...]) -> Any:
     """Return a file as an array. Changes of the array are not written."""
-    size = int(np.prod(shape)) * np.dtype(dtype).itemsize
+    size = int(np.prod(shape)) * dtype.itemsize
     if not path.is_file():
         raise FileNotFoundError(f"{path}: there is no such file, although the manifest lists it.")
     if path.stat().st_size != size:

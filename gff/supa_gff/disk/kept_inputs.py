@@ -1,6 +1,7 @@
 """Inputs of one layer after another for all nodes of a graph on disk, computed block by block."""
 
 import hashlib
+import re
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -17,7 +18,7 @@ from supa_gff.disk.rows import FloatRows, RowStore, remove
 from supa_gff.networks.layer import Layer
 from supa_gff.networks.network import Network
 from supa_gff.topology import Topology
-from supa_gff.updates.activation_cache import CacheLocation
+from supa_gff.updates.activation_cache import CacheLocation, check_location
 
 _BLOCK_BYTES = 1 << 28
 """Size of the rows that are in memory at a time."""
@@ -27,6 +28,9 @@ _PASS_ROWS = 1 << 16
 
 _STRIPE_BYTES = 1 << 30
 """Size of the rows of sources that are read at random at a time, so that larger files are read in order."""
+
+_NAME = re.compile("(rows|prepared)-([0-9]+)-([0-9]+)")
+"""Name of what is kept: the kind, the layer, and the pass over the layers."""
 
 
 class KeptInputs:
@@ -42,6 +46,7 @@ class KeptInputs:
     """
 
     def __init__(self, network: Network, graph: DiskGraph, location: CacheLocation) -> None:
+        check_location(location)
         self._network, self._graph, self.location = network, graph, location
         if isinstance(location, Path):
             location.mkdir(exist_ok=True)
@@ -120,10 +125,11 @@ class KeptInputs:
         names = set(self._stores)
         if isinstance(self.location, Path):
             names |= {path.stem for path in self.location.glob("*.journal")}
-        for name in names:
-            kind, layer, turn = name.split("-")
-            if int(layer) in layers and (kind, int(layer), int(turn)) not in kept:
-                self._remove(kind, int(layer), int(turn))
+        # The folder may contain files of the user.
+        for found in filter(None, map(_NAME.fullmatch, names)):
+            kind, layer, turn = found[1], int(found[2]), int(found[3])
+            if layer in layers and (kind, layer, turn) not in kept:
+                self._remove(kind, layer, turn)
 
     def _remove(self, kind: str, layer: int, turn: int) -> None:
         name = f"{kind}-{layer}-{turn}"

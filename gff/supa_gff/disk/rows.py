@@ -2,10 +2,11 @@
 
 import json
 import os
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +14,9 @@ import numpy.typing as npt
 from supa_gff.updates.activation_cache import CacheLocation
 
 FloatRows = npt.NDArray[np.float32]
+
+_BLOCK = re.compile(r"\[([0-9]+), ([0-9]+)\]")
+"""Line of a journal: the first row of a block, and the checksum of the block."""
 
 
 class RowStore:
@@ -81,9 +85,12 @@ class RowStore:
             self._journal.write_text(json.dumps(header) + "\n")
             return
         for line in lines[1:-1]:  # the last line is empty, or incomplete
-            start, checksum = json.loads(line)
-            # A power failure can lose rows that the journal lists.
-            if _checksum(self.values[start : start + self._block_rows]) == checksum:
+            found = _BLOCK.fullmatch(line)
+            # A power failure can lose lines, and rows that the journal lists.
+            if found is None or int(found[1]) not in self._starts:
+                continue
+            start = int(found[1])
+            if _checksum(self.values[start : start + self._block_rows]) == int(found[2]):
                 self._finished.add(start)
         self._journal.write_text("\n".join([*lines[:-1], ""]))
 
@@ -109,9 +116,24 @@ def _checksum(values: FloatRows) -> int:
 def _mapped(path: Path, shape: tuple[int, int]) -> FloatRows:
     size = 4 * shape[0] * shape[1]
     with path.open("r+b" if path.exists() else "w+b") as file:
-        if os.fstat(file.fileno()).st_size != size:
+        before = os.fstat(file.fileno()).st_size
+        if before < size:
+            _reserve(file, path, before, size)
+        elif before > size:
             file.truncate(size)
-            # Reserve the space: a full disk would otherwise end the process at the first write through the map.
-            if hasattr(os, "posix_fallocate"):
-                os.posix_fallocate(file.fileno(), 0, size)
     return np.asarray(np.memmap(path, dtype=np.float32, mode="r+", shape=shape))
+
+
+def _reserve(file: BinaryIO, path: Path, before: int, size: int) -> None:
+    """Extend a file, with space on the disk: writing through the map would otherwise end the process if it is full."""
+    try:
+        if hasattr(os, "posix_fallocate"):
+            os.posix_fallocate(file.fileno(), 0, size)
+        else:
+            file.truncate(size)
+    except OSError as error:
+        file.truncate(before)  # a file of the full size is one whose space is reserved
+        raise OSError(
+            f"{path}: {size:,} bytes cannot be reserved ({error.strerror}); free some space, or keep the inputs in "
+            "another folder. Then repeat the call."
+        ) from None

@@ -14,11 +14,13 @@ from tempfile import mkdtemp
 from typing import Any, BinaryIO
 
 import numpy as np
+import torch
 from torch import Tensor
 
 from supa.arrays import Array, IntArray
 from supa.atomic_file import sync_to_disk
-from supa.checks import check_int, counted
+from supa.checks import check_int, counted, format_value
+from supa_gff.checks import form
 from supa_gff.disk.graph import FILES, FORMAT, MANIFEST, VERSION, DiskGraph
 
 _PARTS = 256
@@ -66,6 +68,9 @@ def write_disk_graph(
         <DiskGraph: 1,000 nodes, 2,000 edges, 8 features, 3 outputs per node>
     """
     path = Path(path)
+    for name, blocks in (("nodes", nodes), ("edges", edges)):
+        if not isinstance(blocks, Iterable):
+            raise ValueError(f"{name} must be a list or another iterable of blocks, got {form(blocks)}.")
     if path.exists():
         raise FileExistsError(f"{path}: it exists; choose another folder, or remove it first.")
     if not path.parent.is_dir():
@@ -91,8 +96,15 @@ def _write_nodes(folder: Path, blocks: Iterable[tuple[Any, Any]], num_outputs: i
     count, checksum, largest = 0, 0, -1
     shape: tuple[int, tuple[int, ...], np.dtype[Any]] | None = None
     with (folder / FILES["features"]).open("wb") as features, (folder / FILES["target"]).open("wb") as targets:
-        for k, (given_x, given_y) in enumerate(blocks):
-            x, y = _checked_features(k, _array(given_x)), _checked_target(k, _array(given_y))
+        for k, block in enumerate(blocks):
+            if not isinstance(block, tuple | list) or len(block) != 2:
+                raise ValueError(
+                    f"Block {k} of the nodes is {form(block)}, but it must be a pair of features and targets. Pass a "
+                    "list of pairs, such as [(x, y)]."
+                )
+            of_block = f"Block {k} of the nodes"
+            x = _checked_features(of_block, _array(f"{of_block}: features", block[0]))
+            y = _checked_target(of_block, _array(f"{of_block}: targets", block[1]))
             if len(x) != len(y):
                 raise ValueError(
                     f"Block {k} of the nodes has features of {counted(len(x), 'node')}, but targets of {len(y):,}."
@@ -114,47 +126,76 @@ def _write_nodes(folder: Path, blocks: Iterable[tuple[Any, Any]], num_outputs: i
     columns = shape[1][0] if shape[1] else None
     outputs = columns or 1
     if shape[2] == np.int64:
-        outputs = largest + 1 if num_outputs is None else check_int(1, 10**6, "num_outputs", num_outputs)
+        outputs = largest + 1 if num_outputs is None else check_int(2, 10**6, "num_outputs", num_outputs)
         if largest >= outputs:
             raise ValueError(f"The classes must be between 0 and {outputs - 1}, but one is {largest}.")
+        if outputs < 2:
+            raise ValueError(
+                "All classes are 0, but a classifier needs at least two; use floats for regression, or give "
+                "num_outputs."
+            )
+    elif num_outputs not in (None, outputs):
+        raise ValueError(
+            f"num_outputs is the number of classes, got {format_value(num_outputs)}, but the targets are {shape[2]} "
+            f"with {counted(outputs, 'column')}; omit it, or use integers for classes."
+        )
     return {
         "nodes": count, "features": shape[0], "outputs": outputs, "target_dtype": str(shape[2]),
         "target_columns": columns, "checksum": checksum,
     }  # fmt: skip
 
 
-def _array(values: Any) -> Array:
-    return values.detach().cpu().numpy() if isinstance(values, Tensor) else np.asarray(values)
+def _array(what: str, values: Any) -> Array:
+    """Convert an array, tensor or list of a user; ``what`` names it in an error message."""
+    if isinstance(values, Tensor):
+        if values.layout != torch.strided:
+            raise ValueError(f"{what} must be a dense array or tensor, got {form(values)}; use to_dense().")
+        values = values.detach().cpu()
+        array: Array = (values.float() if values.dtype == torch.bfloat16 else values).numpy()
+        return array
+    try:
+        return np.asarray(values)
+    except ValueError:  # lists of different lengths, or objects that are no arrays
+        raise ValueError(f"{what} must be an array or tensor, got {form(values)} that cannot be converted.") from None
 
 
-def _checked_features(k: int, x: Array) -> Array:
-    if x.ndim != 2 or x.dtype.kind not in "fiub":
+def _checked_features(of_block: str, x: Array) -> Array:
+    if x.ndim != 2 or x.shape[1] == 0 or x.dtype.kind not in "fiub":
         raise ValueError(
-            f"Block {k} of the nodes: features must be numbers of shape (nodes, features), got {x.dtype} of shape "
-            f"{x.shape}."
+            f"{of_block}: features must be numbers of shape (nodes, features) with at least one feature, got {x.dtype} "
+            f"of shape {x.shape}."
         )
-    x = np.ascontiguousarray(x, dtype=np.float32)
-    if not np.isfinite(x).all():
-        row = int(np.isfinite(x).all(1).argmin())
-        raise ValueError(f"Block {k} of the nodes: the features of row {row:,} contain NaN or infinity.")
-    return x
+    return _as_float32(f"{of_block}: the features", x)
 
 
-def _checked_target(k: int, y: Array) -> Array:
-    if y.dtype == np.bool_ and y.ndim == 2:
+def _as_float32(what: str, values: Array) -> Array:
+    with np.errstate(over="ignore"):
+        converted: Array = np.ascontiguousarray(values, dtype=np.float32)
+    finite = np.isfinite(converted).all(tuple(range(1, converted.ndim)))
+    if not finite.all():
+        row = int(finite.argmin())
+        fault = "exceed the range of float32" if np.isfinite(values[row]).all() else "contain NaN or infinity"
+        raise ValueError(f"{what} of row {row:,} {fault}; correct them.")
+    return converted
+
+
+def _checked_target(of_block: str, y: Array) -> Array:
+    columns = y.ndim == 2 and y.shape[1] > 0
+    if y.dtype == np.bool_ and columns:
         return np.ascontiguousarray(y)
-    if y.dtype.kind == "f" and y.ndim in (1, 2):
-        if not np.isfinite(y).all():
-            raise ValueError(f"Block {k} of the nodes: the targets contain NaN or infinity.")
-        return np.ascontiguousarray(y, dtype=np.float32)
+    if y.dtype.kind == "f" and (columns or y.ndim == 1):
+        return _as_float32(f"{of_block}: the targets", y)
     if y.dtype.kind not in "iu" or y.ndim != 1:
+        hint = ""
+        if y.dtype.kind in "iub" and y.ndim <= 2:
+            hint = " Convert one class per node to (nodes,) int64, and several labels per node to (nodes, labels) bool."
         raise ValueError(
-            f"Block {k} of the nodes: targets must be (nodes,) integers, floats, or (nodes, labels) bool, got "
-            f"{y.dtype} of shape {y.shape}."
+            f"{of_block}: targets must be (nodes,) integers for classes, (nodes,) or (nodes, targets) floats for "
+            f"regression, or (nodes, labels) bool for labels, got {y.dtype} of shape {y.shape}.{hint}"
         )
     y = np.ascontiguousarray(y, dtype=np.int64)
     if len(y) and y.min() < 0:
-        raise ValueError(f"Block {k} of the nodes: classes must be at least 0, but one is {int(y.min())}.")
+        raise ValueError(f"{of_block}: classes must be at least 0, but one is {int(y.min())}.")
     return y
 
 
@@ -180,11 +221,16 @@ def _write_edges(folder: Path, blocks: Iterable[Any], num_nodes: int, checksum: 
 def _checked_edges(blocks: Iterable[Any], num_nodes: int, dtype: np.dtype[Any]) -> Iterator[IntArray]:
     """Yield the edges of each block as (edges, 2) target and source nodes."""
     for k, given in enumerate(blocks):
-        block = _array(given)
+        block = _array(f"Block {k} of the edges", given)
         if block.ndim != 2 or len(block) != 2 or block.dtype.kind not in "iu":
+            hint = ""
+            if block.ndim == 1:
+                hint = " Pass a list of blocks, such as [edge_index]."
+            elif block.ndim == 2 and block.shape[1] == 2 and len(block) != 2:
+                hint = " Use edge_index.T."
             raise ValueError(
                 f"Block {k} of the edges must have integers of shape (2, edges), got {block.dtype} of shape "
-                f"{block.shape}."
+                f"{block.shape}.{hint}"
             )
         if block.size and not (block.min() >= 0 and block.max() < num_nodes):
             raise ValueError(

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from supa.checks import check_int, counted
 from supa_gff.batch import Batch, Level
-from supa_gff.checks import one_of
+from supa_gff.checks import check_indices, one_of
 from supa_gff.disk.graph import DiskGraph
 from supa_gff.graph_set import GraphSet
 from supa_gff.heads import PairProduct, Prototypes
@@ -107,6 +107,9 @@ class ScoreNetwork(nn.Module):
             edge_channels=graphs.num_edge_features, seed=seed,
         )  # fmt: skip
         network = network.to(graphs.device)
+        if train is not None:
+            items = graphs.num_items if isinstance(graphs, GraphSet) else graphs.num_nodes
+            check_indices("train", train, items)
         if train is not None and network.target_mean is not None and network.target_std is not None:
             std, mean = torch.std_mean(graphs.targets_of(train.to(graphs.device)).double(), 0, correction=0)
             if not bool((std > 0).all()):
@@ -395,8 +398,13 @@ def check_kind(method: Method, graphs: GraphSet | DiskGraph) -> None:
         graphs: Set of graphs.
 
     Raises:
-        ValueError: If the loss is for another kind of targets.
+        ValueError: If the loss is for another kind of targets, or the graphs are something else.
     """
+    if not isinstance(graphs, GraphSet | DiskGraph):
+        raise ValueError(
+            f"A {type(graphs).__name__} was given as graphs, but they must be a GraphSet or DiskGraph. GraphSet.of "
+            "converts a list of Data."
+        )
     if graphs.level == "link" or method.target_kind == graphs.target_kind:
         return
     fitting = {

@@ -1,5 +1,6 @@
 """Checks of a user's graphs and targets. Each error names the graph, the fault, what is allowed and what to do."""
 
+import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -7,6 +8,7 @@ import torch
 from torch import Tensor
 
 from supa.checks import counted, format_value
+from supa_gff.checks import form
 from supa_gff.names import TargetKind
 
 _SHOWN = 8
@@ -28,7 +30,7 @@ def check_graph(k: int, graph: Any, first: Any) -> None:
     nodes = len(graph.x)
     edges = getattr(graph, "edge_index", None)
     if not isinstance(edges, Tensor) or edges.dim() != 2 or edges.shape[0] != 2 or edges.dtype != torch.int64:
-        found = "" if edges is None else f", but {_form(edges)}; convert it by edge_index.long() or torch.tensor"
+        found = "" if edges is None else f", but {form(edges)}; convert it by edge_index.long() or torch.tensor"
         raise ValueError(
             f"Graph {k} has no int64 edge_index of shape (2, edges){found}. Use shape (2, 0) if it has no edges."
         )
@@ -61,7 +63,7 @@ def check_edge_features(k: int, graph: Any, first: Any, level: str) -> None:
         )
     if not isinstance(values, Tensor) or values.layout != torch.strided or values.is_complex():
         raise ValueError(
-            f"Graph {k} has features of edges that are {_form(values)}, but edge_attr must be a dense tensor of real "
+            f"Graph {k} has features of edges that are {form(values)}, but edge_attr must be a dense tensor of real "
             "numbers."
         )
     known = isinstance(first.edge_attr, Tensor) and first.edge_attr.dim() == 2
@@ -74,13 +76,7 @@ def check_edge_features(k: int, graph: Any, first: Any, level: str) -> None:
             f"Graph {k} has {counted(edges, 'edge')}, so edge_attr must have the shape ({edges}, {columns}), got "
             f"{tuple(values.shape)}.{hint}"
         )
-    finite = torch.isfinite(values.float())
-    if not bool(finite.all()):
-        row, column = (~finite).nonzero()[0].tolist()
-        raise ValueError(
-            f"Graph {k} has features of edges that are not finite: edge_attr[{row}, {column}] is "
-            f"{float(values[row, column])}. Correct them or remove the graph."
-        )
+    _check_finite(k, "features of edges", "edge_attr", values)
 
 
 def _check_features(k: int, graph: Any, first: Any) -> None:
@@ -91,7 +87,7 @@ def _check_features(k: int, graph: Any, first: Any) -> None:
             f"(supa_datasets.graph_benchmarks.degree_features).{_attributes(graph)}"
         )
     if not isinstance(x, Tensor) or x.layout != torch.strided or x.is_complex():
-        raise ValueError(f"Graph {k} has features that are {_form(x)}, but x must be a dense tensor of real numbers.")
+        raise ValueError(f"Graph {k} has features that are {form(x)}, but x must be a dense tensor of real numbers.")
     if x.dim() != 2 or (isinstance(first.x, Tensor) and first.x.dim() == 2 and x.shape[1] != first.x.shape[1]):
         columns = first.x.shape[1] if first.x.dim() == 2 else "features"
         hint = " Use x.view(-1, 1) for one feature per node." if x.dim() == 1 else ""
@@ -101,13 +97,19 @@ def _check_features(k: int, graph: Any, first: Any) -> None:
         raise ValueError(f"Graph {k} has features of shape {tuple(x.shape)}, without a column. Add node features.")
     if len(x) == 0:
         raise ValueError(f"Graph {k} has no nodes, so nothing can be predicted from it; remove it.")
-    finite = torch.isfinite(x.float())
-    if not bool(finite.all()):
-        row, column = (~finite).nonzero()[0].tolist()
-        raise ValueError(
-            f"Graph {k} has features that are not finite: x[{row}, {column}] is {float(x[row, column])}. Correct them "
-            "or remove the graph."
-        )
+    _check_finite(k, "features", "x", x)
+
+
+def _check_finite(k: int, what: str, name: str, values: Tensor) -> None:
+    finite = torch.isfinite(values.float())
+    if bool(finite.all()):
+        return
+    row, column = (~finite).nonzero()[0].tolist()
+    value = float(values[row, column])
+    fault = "exceed the range of float32" if math.isfinite(value) else "are not finite"
+    raise ValueError(
+        f"Graph {k} has {what} that {fault}: {name}[{row}, {column}] is {value}. Correct them or remove the graph."
+    )
 
 
 def target_of(k: int, graph: Any, expected: int, level: str) -> Tensor:
@@ -319,14 +321,6 @@ def _columns(target: Tensor) -> int:
 
 def _dtype(value: Tensor) -> str:
     return str(value.dtype).removeprefix("torch.")
-
-
-def _form(value: Any) -> str:
-    """Describe the type and shape of something that should be another tensor."""
-    if not isinstance(value, Tensor):
-        return f"a {type(value).__name__}"
-    sparse = "sparse " if value.layout != torch.strided else ""
-    return f"{sparse}{_dtype(value)} of shape {tuple(value.shape)}"
 
 
 def _attributes(graph: Any) -> str:

@@ -111,9 +111,17 @@ def _split(name: str, graphs: GraphSet, fold: int, folds: int, seed: int) -> Spl
         split = _node_split(name, graphs, fold, seed)
     else:
         split = _of_fold(f"fold {fold} of {folds}", _folds(graphs, folds, SPLIT_SEED, 0.1)[fold])
-    for part in ("train", "valid", "test"):
+    masked = graphs.transductive and graphs.masks is not None
+    for part, mask in (("train", "train_mask"), ("valid", "val_mask"), ("test", "test_mask")):
         if len(getattr(split, part)) == 0:
-            raise ValueError(f"{name}: {split.words} leaves nothing to {_PURPOSE[part]}; use fewer folds.")
+            advice = f"{mask} contains no node" if masked else "use fewer folds"
+            raise ValueError(f"{name}: {split.words} leaves nothing to {_PURPOSE[part]}; {advice}.")
+        shared = 0 if part == "train" else int(torch.isin(getattr(split, part), split.train).sum())
+        if shared:
+            raise ValueError(
+                f"{name}: train_mask and {mask} share {counted(shared, 'node')}, so scores of {split.words} would be "
+                "too high; remove these from train_mask."
+            )
     classes = graphs.target_kind == "classification"
     if classes and torch.bincount(graphs.targets_of(split.train)).count_nonzero() < 2:
         raise ValueError(f"{name}: the training part of {split.words} has only one class.")

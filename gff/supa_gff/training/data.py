@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from supa_gff.batch import Batch
+from supa_gff.checks import check_indices
 from supa_gff.graph_set import GraphSet
 from supa_learning.randomness import epoch_order
 
@@ -62,12 +63,9 @@ class TrainingData:
             raise ValueError(
                 "A network at link level is trained on Pairs(train, valid); use split_links to build them."
             )
-        if train is None or valid is None or len(train) == 0 or len(valid) == 0:
-            raise ValueError("train and valid must each have at least one index.")
-        for name, indices in (("train", train), ("valid", valid)):
-            _check_indices(name, indices, graphs)
         self.device = graphs.device
-        self.train, self.valid = train.to(graphs.device), valid.to(graphs.device)
+        self.train = check_indices("train", train, graphs.num_items).to(graphs.device)
+        self.valid = check_indices("valid", valid, graphs.num_items).to(graphs.device)
 
     @property
     def is_single_batch(self) -> bool:
@@ -147,13 +145,3 @@ def batch_sizes(count: int, size: int) -> list[int]:
     if rest == 1 and full:
         return [*[size] * (full - 1), size + 1]  # batch normalisation requires two graphs
     return [*[size] * full, *([rest] if rest else [])]
-
-
-def _check_indices(name: str, indices: Tensor, graphs: GraphSet) -> None:
-    if indices.dtype != torch.int64 or indices.dim() != 1:
-        raise ValueError(f"{name} must be int64 indices. Convert a mask by mask.nonzero().view(-1).")
-    if int(indices.min()) < 0 or int(indices.max()) >= graphs.num_items:
-        raise ValueError(
-            f"{name} must have indices between 0 and {graphs.num_items - 1}, but they range from "
-            f"{int(indices.min())} to {int(indices.max())}."
-        )

@@ -11,6 +11,7 @@ from torch import Tensor
 from supa.arrays import IntArray
 from supa.checks import counted
 from supa_gff.batch import Batch
+from supa_gff.checks import check_indices
 from supa_gff.disk.graph import DiskGraph
 from supa_gff.disk.kept_inputs import gathered, row_topology
 from supa_gff.disk.rows import FloatRows
@@ -95,19 +96,13 @@ def sorted_nodes(name: str, nodes: Tensor | None, graph: DiskGraph) -> IntArray:
     Raises:
         ValueError: If indices are missing, are not integers, are repeated or are out of range.
     """
-    if nodes is None or len(nodes) == 0:
-        raise ValueError(f"{name} must have at least one index of a node.")
-    if nodes.dtype != torch.int64 or nodes.dim() != 1:
-        raise ValueError(f"{name} must be int64 indices. Convert a mask by mask.nonzero().view(-1).")
-    ordered: IntArray = np.sort(nodes.cpu().numpy())
-    if ordered[0] < 0 or ordered[-1] >= graph.num_nodes:
-        raise ValueError(
-            f"{name} must have indices between 0 and {graph.num_nodes - 1}, but they range from {ordered[0]} to "
-            f"{ordered[-1]}."
-        )
+    ordered: IntArray = np.sort(check_indices(name, nodes, graph.num_nodes).cpu().numpy())
     repeated = int((np.diff(ordered) == 0).sum())
     if repeated:
-        raise ValueError(f"{name} has {counted(repeated, 'repeated index', 'repeated indices')}.")
+        raise ValueError(
+            f"{name} has {counted(repeated, 'repeated index', 'repeated indices')}, but each node may occur once; use "
+            f"torch.unique({name})."
+        )
     return ordered
 
 

@@ -207,6 +207,8 @@ def check_rows(network: Network, graph: DiskGraph) -> None:
         ValueError: If it does not.
     """
     method = network.method
+    if not isinstance(graph, DiskGraph):
+        raise ValueError(f"A {type(graph).__name__} was given as graph, but it must be a DiskGraph.")
     check_fits(network, graph)
     by_row = all(network.layer(index).by_node for index in range(method.layers))
     negatives = method.negatives

@@ -7,7 +7,6 @@ import torch
 from torch import Tensor, nn
 
 from supa_gff.batch import Batch
-from supa_gff.checks import one_of
 from supa_gff.disk.graph import DiskGraph
 from supa_gff.graph_set import GraphSet
 from supa_gff.label_injection import VirtualNodes
@@ -23,7 +22,13 @@ from supa_gff.training.scoring import (
     validation_score,
 )
 from supa_gff.training.stream_data import StreamData
-from supa_gff.updates.activation_cache import ActivationCache, CacheLocation, GraphSetCache, SingleGraphCache
+from supa_gff.updates.activation_cache import (
+    ActivationCache,
+    CacheLocation,
+    GraphSetCache,
+    SingleGraphCache,
+    check_location,
+)
 from supa_gff.updates.loss_stats import mean_figures, sum_stats
 from supa_learning.processes import Processes
 from supa_learning.task import Figures, Validation
@@ -181,8 +186,7 @@ def training_task(
         >>> len(state.history)
         3
     """
-    if not isinstance(cache, Path):
-        one_of(("memory", "disk"), "cache", cache)
+    check_location(cache)
     if isinstance(graphs, DiskGraph):
         return DiskTask(network, graphs, train, valid, seed=seed, cache=cache, turns=turns, processes=processes)
     if isinstance(cache, Path) or turns != 1 or processes is not None:
@@ -191,11 +195,11 @@ def training_task(
     data: TrainingData | StreamData
     if isinstance(graphs, ShowerGraphStream):
         data = StreamData(graphs, method)
-        graphs = graphs.validation
+        check_fits(network, graphs.validation)
     else:
+        if not isinstance(graphs, Pairs):
+            check_fits(network, graphs)
         data = TrainingData(graphs, train, valid, method.batch_size)
-    if isinstance(graphs, GraphSet):
-        check_fits(network, graphs)
     if method.schedule == "greedy":
         return GreedyTask(network, data, seed=seed, cache=cache)
     return GraphTask(network, data, seed=seed)

@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 import torch
 from torch import Tensor
 
+from supa.checks import did_you_mean, format_value
 from supa_gff.batch import Batch
 from supa_gff.graph_set import GraphSet
 from supa_gff.networks.hypotheses import HypothesisBatch
@@ -28,6 +29,29 @@ _BLOCK_EDGES = 1_000_000
 
 _MOST_COPIED = 0.75
 """Largest fraction of nodes whose rows are copied. Above it, the copy is not worth its memory."""
+
+
+def check_location(cache: object) -> None:
+    """Check where inputs are kept.
+
+    Args:
+        cache: ``"memory"``, ``"disk"`` or a folder, which may be new.
+
+    Raises:
+        ValueError: If it is something else, such as the name of a folder that is not a ``Path``.
+        FileNotFoundError: If the folder that would contain a new folder does not exist.
+        FileExistsError: If the path is a file.
+    """
+    if not isinstance(cache, Path):
+        if cache not in ("memory", "disk"):
+            raise ValueError(
+                f"cache must be 'memory', 'disk', or Path(...) of a folder, got {format_value(cache)}."
+                f"{did_you_mean(cache, ('memory', 'disk'))}"
+            )
+    elif cache.exists() and not cache.is_dir():
+        raise FileExistsError(f"{cache}: it is a file, but cache must be a folder; choose another name.")
+    elif not cache.parent.is_dir():
+        raise FileNotFoundError(f"{cache}: the folder {cache.parent} does not exist; make it first.")
 
 
 class ActivationCache(Protocol):

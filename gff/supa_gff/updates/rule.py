@@ -159,6 +159,11 @@ def _check_targets(network: ScoreNetwork, batch: Batch) -> None:
                 f"The network predicts {counted(network.out_channels, 'target')} per {network.level}, but the batch "
                 f"has {columns:,}."
             )
+        # `GraphSet.of` has converted labels to bool. On a GPU the check of others would synchronise in each step.
+        if network.target_kind == "multi-label" and target.dtype != torch.bool and not target.is_cuda:
+            wrong = (target != 0) & (target != 1)
+            if bool(wrong.any()):
+                raise ValueError(f"Multi-label targets must be 0 or 1 for each label, but one is {target[wrong][0]:g}.")
         return
     if target.is_floating_point():
         raise ValueError("The targets are floats; use loss=SquaredError() and score=Head(...) for regression.")

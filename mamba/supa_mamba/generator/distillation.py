@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from fractions import Fraction
 from typing import Any
 
+import torch
+
 from supa import Showers
 from supa.checks import counted
 from supa.presets import ConfigLike
@@ -135,8 +137,7 @@ def distillation_task(
         [['layer 0'], ['energy', 'generator', 'leak', 'position', 'profile', 'teacher']]
     """
     train, valid = split_showers(showers, "train"), split_showers(showers, "validation")
-    for part in (*train, *valid):
-        check_showers(part)
+    _check(teacher, [*train, *valid])
     configs = distinct_configs([*train, *valid])
     return DistillationTask(
         config,
@@ -200,6 +201,7 @@ def stream_distillation_task(
     parts = streamed_showers(
         configs, config, validation_showers=validation_showers, compare_every=compare_every, processes=processes
     )
+    _check(teacher, [*parts.sample, *parts.valid])
     return StreamDistillationTask(
         config,
         teacher.coding,
@@ -212,3 +214,10 @@ def stream_distillation_task(
         processes=processes,
         cuda_graphs=cuda_graphs,
     )
+
+
+def _check(teacher: ShowerGenerator, parts: Sequence[Showers]) -> None:
+    """Check that showers are of the configs and energies that the teacher knows."""
+    for part in parts:
+        check_showers(part)
+        teacher.coding.conditions.check(part.config, torch.from_numpy(part.incident_energy))

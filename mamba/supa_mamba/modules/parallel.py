@@ -66,6 +66,11 @@ def parallel_pairs(stack: S, first: int, last: int) -> S:
         Leveraging the true depth of LLMs (arXiv 2502.02790), section 4.
     """
     check_at_least(0, first=first, last=last)
+    if not isinstance(stack, BlockStack):
+        raise ValueError(
+            f"stack: a {type(stack).__name__} was given, but it must be a MambaStack or HybridStack, such as the stack "
+            "of a generator."
+        )
     blocks = list(stack.blocks())
     if not first < last <= len(blocks):
         raise ValueError(

@@ -11,6 +11,23 @@ INTEGER_DTYPES = (
 """Allowed dtypes of offsets, slots and counts. All of them are cast to int64."""
 
 
+def check_tensor(name: str, x: object) -> None:
+    """Check that an argument is a tensor.
+
+    Args:
+        name: Name of the argument, for the message.
+        x: The argument.
+
+    Raises:
+        ValueError: If it is something else.
+    """
+    if not isinstance(x, Tensor):
+        given = "None" if x is None else f"a {type(x).__name__}"
+        raise ValueError(
+            f"{name}: {given} was given, but it must be a tensor; torch.as_tensor converts arrays and lists."
+        )
+
+
 def check_device(name: str, x: Tensor) -> None:
     """Check that the operations run on the device of a tensor.
 
@@ -19,8 +36,10 @@ def check_device(name: str, x: Tensor) -> None:
         x: Any tensor.
 
     Raises:
-        ValueError: If the device type is neither ``cpu`` nor ``cuda``. PyTorch also calls AMD GPUs ``cuda``.
+        ValueError: If it is no tensor, or the device type is neither ``cpu`` nor ``cuda``. PyTorch also calls AMD GPUs
+            ``cuda``.
     """
+    check_tensor(name, x)
     if x.device.type not in DEVICES:
         raise ValueError(
             f"{name}: device {str(x.device)!r} was given, but the operations support 'cpu' and 'cuda' only; move the "
@@ -43,6 +62,7 @@ def check_shape(name: str, x: Tensor | None, shape: tuple[int, ...], like: Tenso
     """
     if x is None:
         return
+    check_tensor(name, x)
     if tuple(x.shape) != shape:
         raise ValueError(f"{name}: shape {tuple(x.shape)} was given, but it must be {words} = {shape}.")
     if not x.is_floating_point():

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from supa_mamba.ops.checks import check_shape, holds_integers
+from supa_mamba.ops.checks import check_shape, check_tensor, holds_integers
 from supa_mamba.ops.packing import flatten_rows, normalize_offsets
 from supa_mamba.ops.sparse_attention.inputs import SparseInputs
 from supa_mamba.ops.sparse_attention.operator import run_order, run_sparse_attention
@@ -85,6 +85,7 @@ def sparse_attention(
             f"{MOST_WIDTH}."
         )
     for name, x in {"q": q, "k": k, "v": v}.items():
+        check_tensor(name, x)
         check_shape(name, x, (*rows, heads, width), q, f"{letters}, H, D)")
         if x.dtype != q.dtype:
             raise ValueError(f"{name}: {x.dtype} was given, but q is {q.dtype}; convert one of them.")
@@ -109,6 +110,7 @@ def _integers(
     name: str, buckets: Tensor, shape: tuple[int, ...], like: Tensor, words: str, offset: Tensor | None
 ) -> Tensor:
     """Check buckets, and return them packed, as integers that the kernels take."""
+    check_tensor(name, buckets)
     if tuple(buckets.shape) != shape:
         raise ValueError(f"{name}: shape {tuple(buckets.shape)} was given, but it must be {words} = {shape}.")
     if buckets.dtype != torch.bool and not holds_integers(buckets):
