@@ -116,7 +116,7 @@ def rejected(model: ShowerGenerator, true: supa.Showers, given: argparse.Namespa
     """Refine a sample by rejection that is as large as the acceptance requires."""
     few = sampled(model, true.config, max(1000, int(FIRST_SHARE * given.showers)), given.batch_size)
     last, seconds, total = refined(few, true, None), 0.0, few.sampled
-    # The acceptance is one over the largest weight, which grows with the sample. So a sample can be too small.
+    # The acceptance belongs to the weights of each sample. It can be lower than in the sample before.
     while len(last.showers) < given.showers:
         seconds += last.seconds
         needed = int(MARGIN * given.showers * last.sampled / len(last.showers)) + 1
