@@ -52,13 +52,25 @@ def form(value: object) -> str:
     Returns:
         A text such as "int32 of shape (2, 5)" or "a list".
     """
+    if value is None or isinstance(value, str):
+        return format_value(value)
     if not isinstance(value, Tensor):
         name = type(value).__name__
-        return (
-            format_value(value) if value is None or isinstance(value, str) else f"a{'n' * (name[0] in 'aeiou')} {name}"
-        )
+        return f"{'an' if name[0] in 'aeiou' else 'a'} {name}"
     sparse = "sparse " if value.layout != torch.strided else ""
-    return f"{sparse}{str(value.dtype).removeprefix('torch.')} of shape {tuple(value.shape)}"
+    return f"{sparse}{dtype_name(value)} of shape {tuple(value.shape)}"
+
+
+def dtype_name(value: Tensor) -> str:
+    """Return the name of a dtype as users write it.
+
+    Args:
+        value: Any tensor.
+
+    Returns:
+        A name such as "int64".
+    """
+    return str(value.dtype).removeprefix("torch.")
 
 
 def check_indices(name: str, indices: object, items: int) -> Tensor:

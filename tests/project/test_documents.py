@@ -191,7 +191,7 @@ def _check_listed(page: str, names) -> None:
 
 
 @pytest.mark.parametrize(  # the page that has a command of each kind, and the others only in the slow tests
-    "name", [pytest.param(name, marks=[pytest.mark.slow] * (name != "README.md")) for name in WITH_CODE]
+    "name", [name if name == "README.md" else pytest.param(name, marks=pytest.mark.slow) for name in WITH_CODE]
 )
 def test_code_blocks_run(name, tmp_path, monkeypatch, request):
     page = PAGES[name]
@@ -202,7 +202,7 @@ def test_code_blocks_run(name, tmp_path, monkeypatch, request):
     monkeypatch.setenv("MPLBACKEND", "Agg")
     _use_made_up_benchmarks(tmp_path / "cache", monkeypatch)
     monkeypatch.setattr(supa, "write_report", partial(_short_report, supa.write_report))
-    monkeypatch.setattr(shower_metrics, "FLOOR_SAMPLES", 2)
+    monkeypatch.setattr(shower_metrics, "FLOOR_SAMPLES", 2)  # the default of 20 takes seconds
     if cuda_host.COMPILER:  # the kernels run on the host where there is no GPU
         monkeypatch.setattr(cuda, "open_gpu", lambda: cuda_host.Host(tmp_path))
     PREPARED.get(name, lambda _: None)(tmp_path)

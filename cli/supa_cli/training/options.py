@@ -132,12 +132,8 @@ def check_output(path: Path, *, resume: bool | None) -> None:
     if not path.absolute().parent.is_dir():
         raise click.UsageError(f"{path}: the folder {path.parent} does not exist; make it first.")
     if path.exists() and not resume:
-        advice = (
-            "choose another name, or delete it"
-            if resume is None
-            else "choose another name, resume it (--resume), or delete it"
-        )
-        raise click.UsageError(f"{path} exists; {advice}.")
+        resuming = "" if resume is None else " resume it (--resume),"
+        raise click.UsageError(f"{path} exists; choose another name,{resuming} or delete it.")
 
 
 def device_of(name: str) -> str:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from supa.checks import counted, format_value
-from supa_gff.checks import form
+from supa_gff.checks import dtype_name, form
 from supa_gff.names import TargetKind
 
 _SHOWN = 8
@@ -188,7 +188,7 @@ def joined_targets(targets: Sequence[Tensor]) -> Tensor:
             )
         if target.is_floating_point() != first.is_floating_point():
             raise ValueError(
-                f"Graph {k} has targets of type {_dtype(target)}, but graph 0 has {_dtype(first)}. Use integers for "
+                f"Graph {k} has targets of type {dtype_name(target)}, but graph 0 has {dtype_name(first)}. Use integers for "
                 "classes and labels, and floats for regression, in all graphs."
             )
     return torch.cat(list(targets))
@@ -317,10 +317,6 @@ def _check_columns(target: Tensor, num_outputs: int | None, noun: str) -> None:
 
 def _columns(target: Tensor) -> int:
     return 1 if target.dim() == 1 else target.shape[1]
-
-
-def _dtype(value: Tensor) -> str:
-    return str(value.dtype).removeprefix("torch.")
 
 
 def _attributes(graph: Any) -> str:
