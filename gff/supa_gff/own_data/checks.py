@@ -188,8 +188,8 @@ def joined_targets(targets: Sequence[Tensor]) -> Tensor:
             )
         if target.is_floating_point() != first.is_floating_point():
             raise ValueError(
-                f"Graph {k} has targets of type {dtype_name(target)}, but graph 0 has {dtype_name(first)}. Use integers "
-                "for classes and labels, and floats for regression, in all graphs."
+                f"Graph {k} has targets of type {dtype_name(target)}, but graph 0 has {dtype_name(first)}. Use "
+                "integers for classes and labels, and floats for regression, in all graphs."
             )
     return torch.cat(list(targets))
 
