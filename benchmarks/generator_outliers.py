@@ -28,10 +28,10 @@ from supa_mamba import (
     GENERATOR_PRESETS,
     GeneratorCheckpoint,
     GeneratorConfig,
-    GeneratorTask,
     stack_activations,
     stream_generator_task,
 )
+from supa_mamba.generator.task import GeneratorTask
 
 BLOCKS = ("pre-norm", "outlier-protected")
 
