@@ -12,7 +12,15 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from bench_jobs import JOBS, endless_in_the_last_fold, failing, measured, telling_its_gpu, telling_its_threads
+from bench_jobs import (
+    JOBS,
+    endless_in_the_last_fold,
+    failing,
+    measured,
+    telling_its_gpu,
+    telling_its_threads,
+    telling_whether_its_memory_grows,
+)
 
 pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("torch_geometric", reason="PyTorch Geometric is not installed")
@@ -252,6 +260,19 @@ def test_processes_share_the_gpus(tmp_path, monkeypatch):
     assert {result.test_accuracy for result in results} == {5.0, 7.0}
     assert {result.cost.processes for result in results} == {2}
     assert os.environ["CUDA_VISIBLE_DEVICES"] == "5,7"
+
+
+@pytest.mark.usefixtures("forked_workers")
+@pytest.mark.parametrize(("gpus", "given", "expected"), [([], None, 0), (["0"], None, 2), (["0"], "backend:native", 0)])
+def test_gpu_memory_grows_unless_it_is_configured(gpus, given, expected, tmp_path, monkeypatch):
+    monkeypatch.delenv("PYTORCH_ALLOC_CONF", raising=False)
+    monkeypatch.delenv("PYTORCH_CUDA_ALLOC_CONF", raising=False)
+    if given is not None:
+        monkeypatch.setenv("PYTORCH_CUDA_ALLOC_CONF", given)
+    with ResultsFile(tmp_path / "r.jsonl") as file:
+        run_jobs(JOBS[:1], file, run=telling_whether_its_memory_grows, gpus=gpus)
+        assert file.of(JOBS[:1])[0].measured.test_accuracy == expected
+    assert os.environ.get("PYTORCH_CUDA_ALLOC_CONF") == given
 
 
 KILLED = """

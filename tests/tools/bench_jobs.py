@@ -56,6 +56,12 @@ def telling_its_gpu(job: Job, root: str | None) -> JobResult:
     return _measured(float(os.environ["CUDA_VISIBLE_DEVICES"]))
 
 
+def telling_whether_its_memory_grows(job: Job, root: str | None) -> JobResult:
+    """Return the number of variables by which blocks of GPU memory can grow as the accuracy."""
+    names = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")
+    return _measured(float([os.environ.get(name) for name in names].count("expandable_segments:True")))
+
+
 def telling_what_is_blocked(job: Job, root: str | None) -> JobResult:
     """Return the number of blocked signals (SIGINT, SIGHUP) as the accuracy."""
     blocked = signal.pthread_sigmask(signal.SIG_BLOCK, [])

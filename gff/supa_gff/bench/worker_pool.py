@@ -23,6 +23,7 @@ RunTogether = Callable[[Group, str | None], Sequence[JobResult | str]]
 _ONE_THREAD = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMBA_NUM_THREADS")
 _KEYBOARD = (signal.SIGINT, signal.SIGHUP)  # a terminal sends these signals to all of its processes
 _GPUS = "CUDA_VISIBLE_DEVICES"
+_ALLOCATOR = ("PYTORCH_ALLOC_CONF", "PYTORCH_CUDA_ALLOC_CONF")  # the second one until PyTorch 2.8
 _LONGEST_ERROR = 500
 _SECONDS_BETWEEN_PAUSES = 0.1
 
@@ -102,7 +103,7 @@ def run_jobs(
     try:
         while waiting or running:
             while waiting and len(running) < workers:
-                variables = {_GPUS: next(turns)} if gpus else {}
+                variables = {_GPUS: next(turns), **_growing_memory()} if gpus else {}
                 running.append(_Worker(partial(_work, run, together, root, sharing), variables, waiting.popleft()))
             ready = connection.wait([worker.end for worker in running], _SECONDS_BETWEEN_PAUSES)
             pause()
@@ -121,6 +122,17 @@ def run_jobs(
         for worker in running:
             worker.stop()
     return failures
+
+
+def _growing_memory() -> dict[str, str]:
+    """Return variables that let the blocks of PyTorch's GPU memory grow, unless the user has configured the memory.
+
+    CUDA graphs for batches of growing shapes cannot use the smaller blocks of each other. They can use a block that
+    grows.
+    """
+    if any(name in os.environ for name in _ALLOCATOR):
+        return {}
+    return dict.fromkeys(_ALLOCATOR, "expandable_segments:True")
 
 
 class _Worker:
