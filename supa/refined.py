@@ -6,6 +6,10 @@ from typing import Any, Literal, get_args
 from supa.checks import check_int, format_value
 
 RefinementMethod = Literal["weights", "rejection", "resampling"]
+NO_BEST_OF_K = (
+    "The best of k showers by a reward does not follow the distribution of true showers; resampling chooses one of k "
+    "in the right proportions."
+)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -13,7 +13,7 @@ from supa.checks import check_int, check_name, counted
 from supa.comparison.resolution import merge_unresolved, resolutions
 from supa.comparison.sample_statistics import SampleLike, SampleStatistics
 from supa.distances import DensityRatio, Estimate, density_ratio
-from supa.refined import Refinement, RefinementMethod
+from supa.refined import NO_BEST_OF_K, Refinement, RefinementMethod
 from supa.showers import Showers
 
 CAP_QUANTILE = 0.999
@@ -132,7 +132,10 @@ def refine_sample(
         Weights from a classifier: Diefenbacher et al., JINST 15 (2020) P11004. Rejection: Backes et al., SciPost Phys.
         10 (2021) 089. Resampling: Rubin, J. Am. Stat. Assoc. 82 (1987) 543.
     """
-    check_name(get_args(RefinementMethod), "method", by)
+    try:
+        check_name(get_args(RefinementMethod), "method", by)
+    except ValueError as error:
+        raise ValueError(f"by: {error} {NO_BEST_OF_K}") from None
     keep = None if keep is None else check_int(1, len(generated), "keep", keep, "(the number of showers of the sample)")
     if by == "resampling" and (keep is None or len(generated) < 2 * keep):
         given = "no number" if keep is None else f"{keep:,}"

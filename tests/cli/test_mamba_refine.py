@@ -89,6 +89,7 @@ def test_errors(run, tmp_path, monkeypatch):
     assert "there.h5 exists; choose another name" in run("there.h5", "--by", "weights").output
     assert "the folder nowhere does not exist" in run("nowhere/a.h5", "--by", "weights").output
     assert "resampling chooses one of at least 2 showers" in str(run("a.h5", "--by", "resampling").exception)
+    assert "does not follow the distribution of true showers" in run("a.h5", "--by", "best-of-k").output
     few = len(supa_datasets.load("sample.h5"))
     flat = DensityRatio(np.r_[np.full(20, few / 20), np.zeros(few - 20)], Estimate(1, 0.1), ())
     monkeypatch.setattr("supa.comparison.refine.density_ratio", lambda *_features, seed: flat)

@@ -60,9 +60,15 @@ def with_gradients(y, given):
     return dict(zip(["y", *(f"gradient of {name}" for name in "qkv")], [y, *grads], strict=True))
 
 
-@pytest.mark.parametrize("kind", ["one", "all different", "masks", "shared", "separate"])
-def test_mixed_lengths_in_double_precision(path, device, kind):
-    lengths, heads, width = [3, 0, 37, 1], 2, 5
+@pytest.mark.parametrize(
+    ("kind", "lengths"),
+    [
+        *((kind, [3, 0, 37, 1]) for kind in ("one", "all different", "masks", "shared", "separate")),
+        ("separate", [63, 0, 64, 2, 65, 1]),
+    ],
+)
+def test_mixed_lengths_in_double_precision(path, device, kind, lengths):
+    heads, width = 2, 5
     given, buckets = vectors(sum(lengths), heads, width), buckets_of(kind, sum(lengths), heads)
     result = found(given, buckets, lengths, device)
     assert_close(result, expected(given, buckets, lengths), 1e-12, 1e-12)

@@ -23,8 +23,8 @@ from supa_cli.training.options import check_output, require_packages
 def command(checkpoint: str, layers: str, output: str, quiet: bool) -> None:
     """Evaluate pairs of layers of the generator CHECKPOINT side by side, as one layer of twice the width each.
 
-    Both layers of a pair then read the same rows. This changes the generator a little, the less the nearer the pairs
-    are to the middle. The result is an ordinary generator for supa mamba sample, with fewer steps for each hit.
+    Both layers of a pair then read the same rows. This changes the generator a little, unless the first layers are
+    among the pairs. The result is an ordinary generator for supa mamba sample, with fewer steps for each hit.
 
     Example: supa mamba parallel generator.ckpt --layers 2:4 -o wide.ckpt
     """

@@ -17,6 +17,19 @@ if TYPE_CHECKING:
     from supa.comparison import RefinedSample
 
 
+class _Method(Choice):
+    """A method of refinement; the error for any other word says why the best of k is none."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """Check the method."""
+        from supa.refined import NO_BEST_OF_K
+
+        try:
+            return super().convert(value, param, ctx)
+        except click.BadParameter as error:
+            self.fail(f"{error.message} {NO_BEST_OF_K}", param, ctx)
+
+
 @click.command(name="refine")
 @click.argument("generated", type=InputFile())
 @click.argument("out", type=OutputFile())
@@ -28,7 +41,7 @@ if TYPE_CHECKING:
     help="File or folder of simulated showers with the config of the sample, such as the training showers.",
 )
 @click.option(
-    "--by", type=Choice(["weights", "rejection", "resampling"]), required=True, help="Method of the refinement."
+    "--by", type=_Method(["weights", "rejection", "resampling"]), required=True, help="Method of the refinement."
 )
 @click.option(
     "--keep",

@@ -108,7 +108,7 @@ def test_other_misuse_has_one_clear_error(true, weighted):
         refine_sample(true, model_sample(20), by="resampling", keep=11)
     with pytest.raises(ValueError, match="no number was given"):
         refine_sample(true, model_sample(20), by="resampling")
-    with pytest.raises(ValueError, match="best"):
+    with pytest.raises(ValueError, match="The best of k showers by a reward does not follow the distribution"):
         refine_sample(true, model_sample(20), by="best-of-k")
 
 
