@@ -1,15 +1,20 @@
-"""Compare students of a Transformer generator: shares of attention, starts of the new layers, training from scratch.
+"""Compare students of a Transformer generator: shares of attention, ways of distillation, training from scratch.
 
     python benchmarks/generator_distillation.py teacher.ckpt [--attention 1/2 1/3 0] [--mixer mamba2] [--epochs 1]
-        [--on-policy] [--starts fitted copied random scratch] [--batches-per-epoch 400] [--batch-size B]
-        [--device cuda] [--showers 10000] [--batch-sizes 1 100 4096] [--json results.json]
+        [--students fitted copied random scratch] [--batches-per-epoch 400] [--batch-size B] [--device cuda]
+        [--showers 10000] [--figures high hits] [--batch-sizes 1 100 4096] [--json results.json]
 
-The teacher is a checkpoint of ``supa mamba train-generator --model transformer``. Each student is distilled on a stream
-of the teacher's config by the stages of ``supa mamba distil``. The starts of the layers without attention are:
+The teacher is a checkpoint of ``supa mamba train-generator --model transformer``. The students of each share are
+distilled on a stream of the teacher's config by the stages of ``supa mamba distil``, each of which has ``--epochs``:
 
-fitted: the attention's projections; decay rates, step sizes and output projections are fitted to it, as in the package.
-copied: the attention's projections alone.
+fitted: the layers without attention begin with the projections of the attention; decay rates, step sizes and output
+    projections are fitted to it, as in the package.
+copied: the same without the fit.
 random: new projections, fitted in the same way.
+reverse: as fitted, with the reverse divergence.
+by-loss: as fitted, with attention in the layers where skipping it costs most.
+on-policy: as fitted, with the third stage, on showers of the student.
+progressive: in steps, each of which halves the attention. All steps together have as many batches as fitted.
 scratch: a generator of the same architecture without a teacher, trained for as many seconds as the fitted student.
 
 The results are the nats per hit of validation showers, the areas of classifiers (see ``generator_budget.py``), and the
@@ -21,7 +26,7 @@ import argparse
 import time
 from fractions import Fraction
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, NamedTuple, cast, get_args
 
 import torch
 from generator_budget import sampled
@@ -33,6 +38,8 @@ import supa
 from supa_learning import Processes, Trainer
 from supa_mamba import (
     GeneratorCheckpoint,
+    GeneratorConfig,
+    GeneratorTrainingConfig,
     Mamba,
     Mamba2,
     ShowerGenerator,
@@ -40,15 +47,16 @@ from supa_mamba import (
     stream_distillation_task,
     stream_generator_task,
 )
-from supa_mamba.generator.distillation import layers_without_attention
-from supa_mamba.generator.distillation_task import ON_POLICY, DistillationTask
+from supa_mamba.generator.distillation import layers_without_attention, least_needed_layers
+from supa_mamba.generator.distillation_task import ON_POLICY, DistillationTask, Divergence
 from supa_mamba.generator.task import GeneratorTask
 from supa_mamba.modules.conversion import mixers_of
 from supa_mamba.modules.options import ConvertedMixer
 
-STARTS = ("fitted", "copied", "random", "scratch")
-JUDGING_SEED = 22
-WARM_UP = 5  # batches
+STUDENTS = ("fitted", "copied", "random", "reverse", "by-loss", "on-policy", "progressive", "scratch")
+JUDGING_SEED, SKIPPING_SEED = 22, 23
+SKIPPING_SHOWERS = 2000
+WARM_UP, TRIALS = 5, (20, 80)  # batches
 VALIDATION = 10_000  # showers
 
 
@@ -58,9 +66,8 @@ def main() -> None:
     parser.add_argument("teacher", type=Path)
     parser.add_argument("--attention", nargs="+", type=Fraction, default=[Fraction(1, 2), Fraction(1, 3), Fraction(0)])
     parser.add_argument("--mixer", choices=get_args(ConvertedMixer), default="mamba2")
-    parser.add_argument("--starts", nargs="+", choices=STARTS, default=STARTS)
+    parser.add_argument("--students", nargs="+", choices=STUDENTS, default=["fitted", "copied", "random", "scratch"])
     parser.add_argument("--epochs", type=int, default=1, help="of each stage")
-    parser.add_argument("--on-policy", action="store_true")
     parser.add_argument("--batches-per-epoch", type=int, default=400)
     parser.add_argument("--batch-size", type=int, help="of the training; by default that of the teacher")
     parser.add_argument("--device", default="cpu", choices=["cpu", "cuda"])
@@ -71,65 +78,104 @@ def main() -> None:
     given = parser.parse_args()
     checkpoint = GeneratorCheckpoint.load(given.teacher)
     results = gpu_facts() if given.device == "cuda" else torch_facts()
-    settings = ("mixer", "epochs", "on_policy", "batches_per_epoch", "batch_size", "showers")
+    settings = ("mixer", "epochs", "batches_per_epoch", "batch_size", "showers")
     results |= {name: getattr(given, name) for name in settings}
     results["teacher"] = judged(checkpoint.model().to(given.device), checkpoint.shower_configs[0], given)
     note(f"teacher: {results['teacher']}")
     for share in given.attention:
         students = Students(checkpoint, share, given)
-        for start in sorted(given.starts, key=STARTS.index):
-            results[f"attention {share}, {start}"] = students.measured(start)
-            note(f"attention {share}, {start}: {results[f'attention {share}, {start}']}")
+        for student in sorted(given.students, key=STUDENTS.index):
+            results[f"attention {share}, {student}"] = students.measured(student)
+            note(f"attention {share}, {student}: {results[f'attention {share}, {student}']}")
     give(results, given.json)
+
+
+class Trained(NamedTuple):
+    """A training: the generator, its seconds, the nats per hit of validation showers, and the number of batches."""
+
+    model: ShowerGenerator
+    seconds: float
+    nats: float
+    batches: int
 
 
 class Students:
     """The students with one share of attention."""
 
     def __init__(self, checkpoint: GeneratorCheckpoint, share: Fraction, given: argparse.Namespace) -> None:
-        self.teacher, self.given = checkpoint.model(), given
-        self.showers = checkpoint.shower_configs[0]
-        sizes = checkpoint.config.generator
-        layers = layers_without_attention(sizes.n_layer, share)
-        config = checkpoint.config.replace(generator=sizes.replace(mamba_layers=layers, mamba_mixer=given.mixer))
-        self.config = config.replace(batch_size=given.batch_size) if given.batch_size else config
+        self.teacher, self.share, self.given = checkpoint.model(), share, given
+        self.showers, self._config = checkpoint.shower_configs[0], checkpoint.config
         self._seconds: float | None = None
         """Seconds of the training of the fitted student."""
 
-    def measured(self, start: str) -> dict[str, Any]:
+    def measured(self, student: str) -> dict[str, Any]:
         """Train a student and return its figures."""
-        task: GeneratorTask
-        if start == "scratch":
+        if student == "scratch":
             if self._seconds is None:
-                raise SystemExit("scratch: its number of epochs follows from the student fitted; add it to --starts.")
-            task = self._from_scratch(self._seconds)
+                raise SystemExit(
+                    "scratch: its number of batches follows from the student fitted; add it to --students."
+                )
+            model, seconds, nats, batches = self._from_scratch(self._seconds)
         else:
-            trained(self._distilled(start, WARM_UP))  # compiles
-            task = self._distilled(start, self.given.batches_per_epoch)
-        seconds, nats = trained(task)
-        if start == "fitted":
+            self._distil(student, WARM_UP)  # compiles
+            model, seconds, nats, batches = self._distil(student, self.given.batches_per_epoch)
+        if student == "fitted":
             self._seconds = seconds
-        model = cast("ShowerGenerator", task.model)
-        return {"seconds": round(seconds, 1), "nats per hit": nats} | judged(model, self.showers, self.given)
+        result = {"seconds": round(seconds, 1), "batches": batches, "nats per hit": nats}
+        return result | judged(model, self.showers, self.given)
 
-    def _distilled(self, start: str, batches: int) -> DistillationTask:
-        options = self._options(batches) | {"on_policy": self.given.on_policy}
-        config = self.config.replace(epochs=self.given.epochs)
-        task = stream_distillation_task(self.teacher, self.showers, config, **options)
-        if start != "fitted":
-            restart(task, random=start == "random")
+    def _distil(self, student: str, batches: int) -> Trained:
+        teacher, seconds, number = self.teacher, 0.0, 0
+        steps = self._shares() if student == "progressive" else [self.share]
+        for share in steps:
+            of_epoch = max(WARM_UP, batches // len(steps))
+            task = self._distillation(student, teacher, share, of_epoch)
+            teacher, of_step, nats, of_batches = trained(task, of_epoch)
+            seconds, number = seconds + of_step, number + of_batches
+        return Trained(teacher, seconds, nats, number)
+
+    def _shares(self) -> list[Fraction]:
+        """Return the shares of the steps of a progressive distillation: 1/2, 1/4, ... and the share."""
+        halves = [Fraction(1, 2**k) for k in range(1, self.teacher.config.n_layer.bit_length())]
+        return [half for half in halves if half > self.share] + [self.share]
+
+    def _distillation(self, student: str, teacher: ShowerGenerator, share: Fraction, batches: int) -> DistillationTask:
+        depth = teacher.config.n_layer
+        layers = layers_without_attention(depth, share)
+        if student == "by-loss":
+            layers = least_needed_layers(
+                teacher.to(self.given.device), supa.simulate(SKIPPING_SHOWERS, self.showers, seed=SKIPPING_SEED), share
+            )
+        # A student that is the teacher of the next step keeps the layers that it has.
+        layers = tuple(sorted({*layers, *teacher.config.mamba_layers}))
+        sizes = teacher.config.replace(mamba_layers=layers, mamba_mixer=self.given.mixer)
+        options = self._options(batches) | {"on_policy": student == "on-policy"}
+        divergence: Divergence = "reverse" if student == "reverse" else "forward"
+        config = self._training(sizes).replace(epochs=self.given.epochs)
+        task = stream_distillation_task(teacher, self.showers, config, divergence=divergence, **options)
+        if student in ("copied", "random"):
+            restart(task, random=student == "random")
         return task
 
-    def _from_scratch(self, seconds: float) -> GeneratorTask:
-        """Return a task that takes as many seconds."""
-        config, trials = self.config.replace(epochs=1), dict[int, float]()
-        for number in (WARM_UP, WARM_UP, 4 * WARM_UP):  # the first one compiles
-            trials[number], _ = trained(stream_generator_task(self.showers, config, **self._options(number)))
-        of_batch = (trials[4 * WARM_UP] - trials[WARM_UP]) / (3 * WARM_UP)
+    def _from_scratch(self, seconds: float) -> Trained:
+        """Train for about as many seconds."""
+        layers = layers_without_attention(self.teacher.config.n_layer, self.share)
+        sizes = self.teacher.config.replace(mamba_layers=layers, mamba_mixer=self.given.mixer)
+        config = self._training(sizes).replace(epochs=1)
+
+        def run(batches: int) -> Trained:
+            return trained(stream_generator_task(self.showers, config, **self._options(batches)), batches)
+
+        run(WARM_UP)  # compiles
+        few, many = (run(number).seconds for number in TRIALS)
+        of_batch = (many - few) / (TRIALS[1] - TRIALS[0])
         # What does not depend on the number of batches: the capture of graphs and a validation.
-        fixed = trials[WARM_UP] - WARM_UP * of_batch
-        number = max(1, round((seconds - fixed) / of_batch))
-        return stream_generator_task(self.showers, config, **self._options(number))
+        fixed = few - TRIALS[0] * of_batch
+        return run(max(1, round((seconds - fixed) / of_batch)))
+
+    def _training(self, sizes: GeneratorConfig) -> GeneratorTrainingConfig:
+        config = self._config.replace(generator=sizes)
+        return config.replace(batch_size=self.given.batch_size) if self.given.batch_size else config
 
     def _options(self, batches: int) -> dict[str, Any]:
         place = Processes(device=torch.device(self.given.device))
@@ -157,13 +203,14 @@ def restart(task: DistillationTask, *, random: bool) -> None:
         task.fit()
 
 
-def trained(task: GeneratorTask) -> tuple[float, float]:
-    """Train, and return the seconds and the nats per hit of the validation showers."""
+def trained(task: GeneratorTask, batches: int) -> Trained:
+    """Train a generator with a number of batches per epoch."""
     start = time.perf_counter()
     state = Trainer(task).run()
     seconds = time.perf_counter() - start
     found = [epoch.valid["generator"]["nats_per_hit"] for epoch in state.history if "generator" in epoch.valid]
-    return seconds, found[-1] if task.stages > ON_POLICY else min(found)
+    nats = found[-1] if task.stages > ON_POLICY else min(found)
+    return Trained(cast("ShowerGenerator", task.model), seconds, nats, batches * len(state.history))
 
 
 def judged(model: ShowerGenerator, config: supa.ShowerConfig, given: argparse.Namespace) -> dict[str, Any]:

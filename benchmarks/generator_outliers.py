@@ -2,6 +2,7 @@
 
     python benchmarks/generator_outliers.py [--preset small] [--models transformer mamba2 mamba] [--n-layer 6]
                                             [--epochs 8] [--batches-per-epoch 100] [--stream critical] [--device cuda]
+                                            [--blocks pre-norm outlier-protected] [--learning-rate 4e-3]
                                             [--seeds 0 1] [--checkpoints FOLDER] [--json results.json]
                                             [--image kurtosis.png]
 
@@ -55,6 +56,8 @@ def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("--preset", default="small", choices=list(GENERATOR_PRESETS))
     parser.add_argument("--models", nargs="+", default=["transformer", "mamba2", "mamba"])
+    parser.add_argument("--blocks", nargs="+", choices=BLOCKS, default=BLOCKS)
+    parser.add_argument("--learning-rate", type=float, help="by default that of the preset")
     parser.add_argument("--n-layer", type=int, default=6)
     parser.add_argument("--epochs", type=int, default=8)
     parser.add_argument("--batches-per-epoch", type=int, default=100)
@@ -71,7 +74,7 @@ def main() -> None:
     results = (gpu_facts() if given.device == "cuda" else torch_facts()) | {"settings": settings, "trainings": []}
     for model in given.models:
         for seed in given.seeds:
-            for block in BLOCKS:
+            for block in given.blocks:
                 results["trainings"].append(trained(model, block, seed, given))
                 if given.json:
                     given.json.write_text(json.dumps(results, indent=2) + "\n")
@@ -83,6 +86,8 @@ def main() -> None:
 def trained(model: Any, block: Any, seed: int, given: argparse.Namespace) -> dict[str, Any]:
     """Return the figures of a training."""
     preset = GENERATOR_PRESETS[given.preset]
+    if given.learning_rate:
+        preset = preset.replace(learning_rate=given.learning_rate)
     sizes: GeneratorConfig = preset.generator.replace(model=model, n_layer=given.n_layer, block=block)
     config = preset.replace(generator=sizes, epochs=given.epochs, patience=given.epochs, seed=seed)
     task = stream_generator_task(

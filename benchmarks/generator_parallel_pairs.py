@@ -2,14 +2,15 @@
 
     python benchmarks/generator_parallel_pairs.py base.ckpt [other.ckpt ...] [--device cuda] [--showers 2000]
                                                   [--steps 500] [--batch-sizes 1 100 4096] [--seconds 10]
-                                                  [--json results.json]
+                                                  [--figures high] [--json results.json]
 
 For each checkpoint of ``supa mamba train-generator`` the script prints the nats per hit of showers that it simulates:
 as given; with each choice of disjoint pairs of layers; and without one layer of each pair, of both the one whose loss
 alone costs less. For the best choice of each number of pairs it also prints both after a training of some ``--steps``
-on further simulated showers, with a tenth of the learning rate of the checkpoint, and the showers per second of the
-samplers. The fair baseline for wide layers is a generator of half the depth and twice the width that was trained in the
-same way: pass its checkpoint, too.
+on further simulated showers, with a tenth of the learning rate of the checkpoint, the showers per second of the
+samplers, and with ``--figures`` the areas of classifiers that distinguish as many samples from simulated showers. The
+fair baseline for wide layers is a generator of half the depth and twice the width that was trained in the same way:
+pass its checkpoint, too.
 """
 
 import argparse
@@ -18,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from generator_quality import figures
 from generator_sampling import rate
 from measuring import give, gpu_facts, note, torch_facts
 
@@ -40,6 +42,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=0, help="of the training of the best choices")
     parser.add_argument("--batch-sizes", nargs="*", type=int, help="none: no rates")
     parser.add_argument("--seconds", type=float, default=10.0)
+    parser.add_argument("--figures", nargs="+", choices=["high", "low", "hits"], default=[], help="classifiers")
     parser.add_argument("--json", type=Path)
     given = parser.parse_args()
     results = (gpu_facts() if given.device == "cuda" else torch_facts()) | {"checkpoints": {}}
@@ -78,13 +81,15 @@ def measured(path: Path, given: argparse.Namespace) -> dict[str, Any]:
     for name, chosen in models.items():
         row = result["best"][name] = {"nats per hit": nats(chosen, showers)}
         if given.steps and len(chosen.stack.layers) == chosen.config.n_layer - len(chosen.config.paired_layers):
-            row["nats per hit, trained"] = nats(trained(checkpoint, chosen, given), showers)
+            chosen = trained(checkpoint, chosen, given)
+            row["nats per hit, trained"] = nats(chosen, showers)
         for size in BATCH_SIZES[given.device] if given.batch_sizes is None else given.batch_sizes:
 
             def sample(count: int, chosen: ShowerGenerator = chosen, size: int = size) -> None:
                 sample_showers(chosen, config, count, seed=SEED, batch_size=size)
 
             row[f"showers per second, batch size {size}"] = rate(sample, size, given.seconds)["showers_per_second"]
+        row |= figures(showers, sample_showers(chosen, config, given.showers, seed=SEED + 2), given)
         note(f"{path.name}: {name}: {row}")
     return result
 
