@@ -4,12 +4,14 @@ import errno
 import json
 import multiprocessing
 import os
+import signal
 from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from forked import run_forked
 from pipeline_process import train_in_pipeline
 from small_graphs import OnEpoch, small, two_communities
 
@@ -282,6 +284,41 @@ def test_killed_training_continues_with_finished_blocks(tmp_path, monkeypatch, s
     assert_same(again, whole)
     with pytest.raises(ValueError, match=r"training-0.pt: it belongs to another training"):
         train(Network.for_graphs(settings, graph), graph, TRAIN, VALID, seed=1, cache=tmp_path / "work")
+
+
+def kill_within_block(folder, number):
+    """Train until a block is half written, and kill the process with SIGKILL."""
+    write, written = RowStore.write, 0
+
+    def killing(self, start, values):
+        nonlocal written
+        if written == number:
+            self.values[start : start + len(values) // 2] = values[: len(values) // 2]
+            os.kill(os.getpid(), signal.SIGKILL)
+        written += 1
+        write(self, start, values)
+
+    RowStore.write = killing
+    graph = DiskGraph(folder / "graph")
+    train(Network.for_graphs(method(), graph), graph, TRAIN, VALID, cache=folder / "work")
+
+
+@pytest.mark.skipif(
+    torch.cuda.is_available(), reason="a forked process cannot compute gradients after a use of the GPU"
+)
+@pytest.mark.usefixtures("small_blocks")
+@pytest.mark.parametrize("number", [2, 11])
+def test_a_process_killed_within_a_block_continues(tmp_path, monkeypatch, number):
+    graph = on_disk(tmp_path / "graph")
+    whole = Network.for_graphs(method(), graph)
+    train(whole, graph, TRAIN, VALID)
+    assert run_forked(kill_within_block, tmp_path, number) == -signal.SIGKILL
+    blocks, write = [], RowStore.write
+    monkeypatch.setattr(RowStore, "write", lambda self, *block: blocks.append(block[0]) or write(self, *block))
+    network = Network.for_graphs(method(), graph)
+    train(network, graph, TRAIN, VALID, cache=tmp_path / "work")
+    assert_same(network, whole)
+    assert len(blocks) == 5 + 4 * 9 - number
 
 
 def test_damaged_and_other_rows_are_computed_again(tmp_path):
