@@ -394,7 +394,9 @@ def test_scores_need_a_graph_on_disk(tmp_path):
         node_scores(Network.for_graphs(method(), graphs), graphs, TEST)
 
 
-def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypatch):
+@pytest.mark.parametrize("late", [False, True])
+def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypatch, late):
+    """If the second process starts late, the first one has already passed on the layers of both turns."""
     graph = on_disk(tmp_path / "graph")
     own_method = method(layers=3, epochs=5, score=Head("mlp", dropout=0.5))
     one = Network.for_graphs(own_method, graph)
@@ -403,9 +405,12 @@ def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypat
     # A forked process needs no imports, which take seconds, but it cannot compute gradients after a use of the GPU.
     start = "spawn" if torch.cuda.is_available() else "fork"
     other = multiprocessing.get_context(start).Process(target=train_in_pipeline, args=(1, *arguments))
-    other.start()
+    if not late:
+        other.start()
 
     def wait(_: float) -> None:
+        if other.pid is None:
+            other.start()
         other.join(0.02)
         assert other.exitcode in (None, 0), "the other process failed"
 
@@ -413,9 +418,10 @@ def test_two_processes_in_a_pipeline_equal_one_and_are_local(tmp_path, monkeypat
     train_in_pipeline(0, *arguments)
     other.join()
     assert other.exitcode == 0
-    for rank, own in enumerate([[(0,)], [(1,), (2,)]]):
+    for rank, own in enumerate([[0], [1, 2]]):
         result = torch.load(tmp_path / f"{rank}.pt")
-        assert result["spans"] == own  # each gradient is of one layer of this process
+        assert result["spans"] == [(layer,) for layer in own]  # each gradient is of one layer of this process
+        assert result["inputs"] == own  # inputs of the layers below are not computed again
         again = Network.for_graphs(own_method, graph)
         again.load_state_dict(result["weights"])
         assert_same(one, again)

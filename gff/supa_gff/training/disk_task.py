@@ -111,6 +111,8 @@ class DiskTask(GraphTask):
         kept = {("prepared", self._layer, self._turn)}
         if self._turn < self.turns - 1:
             kept.add(("prepared", 0, 0))  # those of the first layer are the same in every pass
+        # The process of the layers below may be ahead, and may have passed on the activations of later passes.
+        kept |= {("rows", self.pipeline.own[0], turn) for turn in range(self._turn + 1, self.turns)}
         self.inputs.remove_except(self.pipeline.own, kept)
 
     def batches(self, stage: int, epoch: int, first: int) -> Iterator[Batch]:
