@@ -9,11 +9,12 @@ A small generator is trained for few batches on showers of a short detector, whi
 - `single`: a reward of single showers, minus the squared distance of *each* shower from the exact mean. This is not a
   reward of the package: its optimum is a generator whose showers are all alike;
 - `naive`: minus the squared distance of the mean of the *whole* group, in groups of 8. It contains the variance over 8;
-- `density-ratio`: the reward of the package, with and without the divergence. The classifier is trained only once
-  without the divergence, and every tenth of the updates with it.
+- `density-ratio`: the reward of the package, with the divergence and a classifier that is trained every tenth of the
+  updates; and with a classifier that is trained only once, with and without the divergence.
 
 For each of them, the script prints the largest pull of a mean, the AUC of a classifier, the reward, the divergence, the
-entropy, the coverage, and standard deviations over true ones, before and after.
+entropy, the coverage of all showers and of four ranges of the energy, and standard deviations over true ones, before
+and after.
 """
 
 import argparse
@@ -119,9 +120,9 @@ def line_of(name: str, figures: dict[str, Any]) -> str:
     policy, sample, widths = figures["policy"], figures["sample"], figures["width ratio"]
     shown = "  ".join(f"{widths[key]:.3f}" for key in SHOWN)
     return (
-        f"{name:<24} pull {sample['largest_pull']:6.1f}  AUC {sample.get('auc', float('nan')):.3f}  reward "
+        f"{name:<38} pull {sample['largest_pull']:6.1f}  AUC {sample.get('auc', float('nan')):.3f}  reward "
         f"{policy['reward']:8.4f}  KL {policy['kl_per_shower']:7.3f}  nats/hit {policy['entropy_per_hit']:6.3f}  "
-        f"coverage {figures['coverage']['all']:.3f}  widths {shown}"
+        f"coverage {'  '.join(f'{value:.3f}' for value in figures['coverage'].values())}  widths {shown}"
     )
 
 
@@ -165,7 +166,8 @@ def main() -> None:
         often = ratio.replace(interval=max(1, steps // 10), steps=max(1, steps // 10) * 10)
         cases += [
             ("density-ratio, kl 0.1", often, None, against),
-            ("density-ratio, kl 0", ratio.replace(kl=0), None, against),
+            ("density-ratio, kl 0.1, one classifier", ratio, None, against),
+            ("density-ratio, kl 0, one classifier", ratio.replace(kl=0), None, against),
         ]
     results = {}
     note(f"widths over true ones (errors about {1 / (options.measured) ** 0.5:.3f}): {', '.join(SHOWN)}")
