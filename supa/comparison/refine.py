@@ -133,7 +133,7 @@ def refine_sample(
         10 (2021) 089. Resampling: Rubin, J. Am. Stat. Assoc. 82 (1987) 543.
     """
     try:
-        check_name(get_args(RefinementMethod), "method", by)
+        check_name(get_args(RefinementMethod), "a method", by)
     except ValueError as error:
         raise ValueError(f"by: {error} {NO_BEST_OF_K}") from None
     keep = None if keep is None else check_int(1, len(generated), "keep", keep, "(the number of showers of the sample)")
