@@ -38,7 +38,6 @@ import supa
 from supa_learning import Processes, Trainer
 from supa_mamba import (
     GeneratorCheckpoint,
-    GeneratorConfig,
     GeneratorTrainingConfig,
     Mamba,
     Mamba2,
@@ -148,10 +147,9 @@ class Students:
             )
         # A student that is the teacher of the next step keeps the layers that it has.
         layers = tuple(sorted({*layers, *teacher.config.mamba_layers}))
-        sizes = teacher.config.replace(mamba_layers=layers, mamba_mixer=self.given.mixer)
         options = self._options(batches) | {"on_policy": student == "on-policy"}
         divergence: Divergence = "reverse" if student == "reverse" else "forward"
-        config = self._training(sizes).replace(epochs=self.given.epochs)
+        config = self._training(layers).replace(epochs=self.given.epochs)
         task = stream_distillation_task(teacher, self.showers, config, divergence=divergence, **options)
         if student in ("copied", "random"):
             restart(task, random=student == "random")
@@ -160,8 +158,7 @@ class Students:
     def _from_scratch(self, seconds: float) -> Trained:
         """Train for about as many seconds."""
         layers = layers_without_attention(self.teacher.config.n_layer, self.share)
-        sizes = self.teacher.config.replace(mamba_layers=layers, mamba_mixer=self.given.mixer)
-        config = self._training(sizes).replace(epochs=1)
+        config = self._training(layers).replace(epochs=1)
 
         def run(batches: int) -> Trained:
             return trained(stream_generator_task(self.showers, config, **self._options(batches)), batches)
@@ -173,7 +170,9 @@ class Students:
         fixed = few - TRIALS[0] * of_batch
         return run(max(1, round((seconds - fixed) / of_batch)))
 
-    def _training(self, sizes: GeneratorConfig) -> GeneratorTrainingConfig:
+    def _training(self, layers: tuple[int, ...]) -> GeneratorTrainingConfig:
+        """Return the settings for a generator without the attention of some layers."""
+        sizes = self._config.generator.replace(mamba_layers=layers, mamba_mixer=self.given.mixer)
         config = self._config.replace(generator=sizes)
         return config.replace(batch_size=self.given.batch_size) if self.given.batch_size else config
 

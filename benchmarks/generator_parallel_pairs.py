@@ -89,7 +89,8 @@ def measured(path: Path, given: argparse.Namespace) -> dict[str, Any]:
                 sample_showers(chosen, config, count, seed=SEED, batch_size=size)
 
             row[f"showers per second, batch size {size}"] = rate(sample, size, given.seconds)["showers_per_second"]
-        row |= figures(showers, sample_showers(chosen, config, given.showers, seed=SEED + 2), given)
+        if given.figures:
+            row |= figures(showers, sample_showers(chosen, config, given.showers, seed=SEED + 2), given)
         note(f"{path.name}: {name}: {row}")
     return result
 
